@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::support::{BINARY, SOON, ask, text};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use state_store::{Condition, Limits, Readback, Settings, Store, Write};
 
-/// A time limit that no test reaches.
-const LIMITS: Limits = Limits { timeout: Duration::from_secs(120), retries: 0 };
+const LIMITS: Limits = Limits { timeout: SOON, retries: 0 };
 
 struct Place {
     directory: tempfile::TempDir,
@@ -32,7 +33,8 @@ impl Place {
     async fn put_recorded(&self, name: &str) {
         let vectors: Value = serde_json::from_str(include_str!("../../../test/vectors/envelope.json")).unwrap();
         let object = vectors["objects"].as_array().unwrap().iter().find(|object| object["name"] == name).unwrap();
-        self.put(&format!("x/{name}"), base64(object["object_base64"].as_str().unwrap())).await;
+        let body = BASE64_STANDARD.decode(object["object_base64"].as_str().unwrap()).unwrap();
+        self.put(&format!("x/{name}"), body).await;
     }
 
     async fn put_heartbeat(&self, node: &str) {
@@ -51,33 +53,7 @@ fn url(path: &Path) -> String {
 }
 
 fn audit(store: &str, more: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"))
-        .args(["audit", "--store", store, "--prefix", "x/"])
-        .args(more)
-        .output()
-        .unwrap()
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'+' => 62,
-        _ => 63,
-    };
-    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'=').map(digit).collect();
-    let mut bytes = Vec::new();
-    for group in digits.chunks(4) {
-        let bits = group.iter().fold(0_u32, |bits, digit| (bits << 6) | u32::from(*digit));
-        let bits = bits << (6 * (4 - group.len()));
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
-    }
-    bytes
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
+    ask(&[&["audit", "--store", store, "--prefix", "x/"], more].concat())
 }
 
 /// Every file with its content and the time of its last change.
@@ -179,7 +155,7 @@ fn empty_bucket() -> (String, std::thread::JoinHandle<String>) {
 fn an_sts_without_tls_is_refused_by_its_address_unless_keys_make_it_needless() {
     let (url, asked) = empty_bucket();
     let audit = |more: &[(&str, &str)]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
+        let mut command = Command::new(BINARY);
         command.args(["audit", "--store", "s3://b/x"]).env_clear().env("AWS_ENDPOINT_URL", &url);
         command.env("AWS_ROLE_ARN", "arn:aws:iam::1:role/audit").env("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/token");
         command.env("AWS_ENDPOINT_URL_STS", "http://sts.internal:8080").envs(more.iter().copied()).output().unwrap()
@@ -208,12 +184,12 @@ fn credentials_region_and_endpoint_of_a_profile() {
     std::fs::write(aws.join("credentials"), "[audit]\naws_access_key_id = AKIAUDIT\naws_secret_access_key = s\n")
         .unwrap();
     let audit = |profile: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
+        let mut command = Command::new(BINARY);
         command.args(["audit", "--store", "s3://b/x"]).env_clear().env("HOME", home.path()).env("AWS_PROFILE", profile);
         command.output().unwrap()
     };
     let refused = audit("sso");
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let said = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(said.contains("sso_session"), "{said}");
     let output = audit("audit");

@@ -4,10 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::Instant;
 
-use crate::support::{self, Node, SOON, unused_port};
+use crate::support::{self, Node, SOON, ask, text, unused_port};
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"))
+    Command::new(support::BINARY)
         .args(arguments)
         .env_remove("DURABLE_HANDOFF_COOKIE")
         .envs(environment.iter().copied())
@@ -24,7 +24,7 @@ fn every_wrong_setting_is_named_and_the_exit_code_is_2() {
         &["run", "--config", &file.display().to_string(), "--connect", "nohost"],
         &[("DURABLE_HANDOFF_LOG_FORMAT", "xml")],
     );
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     for expected in ["did you mean http?", "tick_time_s", "connect: ", "log_format", "cookie"] {
         assert!(said.contains(expected), "{expected}: {said}");
@@ -34,8 +34,8 @@ fn every_wrong_setting_is_named_and_the_exit_code_is_2() {
 #[test]
 fn one_mistake_gives_one_error() {
     for arguments in [&["run", "--connect", "nohost"][..], &["drain", "nohost"], &["run", "--listen", "nowhere"]] {
-        let output = run(arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let output = ask(arguments);
+        let said = text(&output.stderr);
         assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
     }
 }
@@ -43,9 +43,9 @@ fn one_mistake_gives_one_error() {
 #[test]
 fn an_error_names_only_flags_that_the_command_has() {
     let said = |arguments: &[&str]| {
-        let output = run(arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]);
+        let output = ask(arguments);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        String::from_utf8(output.stderr).expect("text")
+        text(&output.stderr)
     };
     for command in ["nodes", "doctor", "rebalance"] {
         assert!(!said(&[command]).contains("listen"), "{command} has no --listen");
@@ -58,8 +58,8 @@ fn an_error_names_only_flags_that_the_command_has() {
 fn a_second_node_of_one_name_on_one_machine_is_told_so() {
     let first = Node::start(&[]);
     let arguments = ["run", "--name", &*first.name, "--listen", "127.0.0.1:0"];
-    let second = run(&arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]);
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    let second = ask(&arguments);
+    let said = text(&second.stderr);
     let name = first.name.split('@').next().expect("a name");
     assert!(said.contains(name) && said.contains("another node"), "{said}");
     assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1), "{said}");
@@ -68,8 +68,8 @@ fn a_second_node_of_one_name_on_one_machine_is_told_so() {
 #[test]
 fn an_error_about_a_node_argument_does_not_name_a_setting() {
     let wrong = |arguments: &[&str]| {
-        let output = run(arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]);
-        String::from_utf8(output.stderr).expect("text")
+        let output = ask(arguments);
+        text(&output.stderr)
     };
     for arguments in [
         &["cordon", "appx"][..],
@@ -110,7 +110,7 @@ fn a_command_does_not_take_the_name_of_the_node_that_its_file_is_for() {
     let file = file.display().to_string();
     let code = |arguments: &[&str]| {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--config", &file]).collect();
-        run(&arguments, &[("DURABLE_HANDOFF_COOKIE", "x")]).status.code()
+        ask(&arguments).status.code()
     };
     // Only settings of `run` are wrong in the file, so the command gets as far as connecting.
     assert_eq!(code(&["run"]), Some(2));
@@ -131,14 +131,14 @@ fn a_cookie_file_that_others_can_read_is_refused() {
     std::fs::write(&file, "secret").expect("written");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("set");
     let output = run(&["run", "--connect", "a@127.0.0.1", "--cookie-file", &file.display().to_string()], &[]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("chmod 600") && !said.contains("secret"), "{said}");
 }
 
 #[test]
 fn no_node_that_can_be_reached_is_exit_code_3() {
-    let output = run(&["nodes", "--connect", "nobody_here@127.0.0.1"], &[("DURABLE_HANDOFF_COOKIE", "x")]);
+    let output = ask(&["nodes", "--connect", "nobody_here@127.0.0.1"]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
 }
 
@@ -185,7 +185,7 @@ async fn the_page_and_what_it_asks_for_are_served_with_headers_that_keep_other_p
             assert!(answer.contains(header), "{path}, {header}: {answer}");
         }
     }
-    let status: serde_json::Value = serde_json::from_str(body(&node.get("/status").await)).expect("JSON");
+    let status = node.json("/status").await;
     assert_eq!((&status["ended"], &status["refused"]), (&serde_json::json!([]), &serde_json::json!([])));
 }
 
@@ -197,15 +197,11 @@ async fn a_message_that_is_refused_is_in_the_status_with_its_reason() {
     peer.send_to("durable_handoff", &etf::encode(&nonsense).expect("encodes")).await.expect("sent");
     let mut status = serde_json::Value::Null;
     support::eventually("it is listed", async || {
-        status = serde_json::from_str(body(&node.get("/status").await)).expect("JSON");
+        status = node.json("/status").await;
         status["refused"][0]["node"] == *peer.name
     })
     .await;
     assert!(status["refused"][0]["why"].as_str().expect("text").contains("<b>nonsense</b>"), "{status}");
-}
-
-fn body(answer: &str) -> &str {
-    answer.split_once("\r\n\r\n").expect("a head and a body").1
 }
 
 #[tokio::test]
@@ -219,9 +215,8 @@ async fn a_node_that_reaches_nobody_is_not_ready() {
 fn an_http_address_that_is_taken_is_named_and_the_exit_code_is_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
-    let output =
-        run(&["run", "--connect", "nobody_here@127.0.0.1", "--http", &address], &[("DURABLE_HANDOFF_COOKIE", "x")]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let output = ask(&["run", "--connect", "nobody_here@127.0.0.1", "--http", &address]);
+    let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(&format!("cannot serve HTTP on {address}: Address already in use")), "{said}");
 }
@@ -249,7 +244,7 @@ fn status(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let until = Instant::now() + SOON;
     loop {
         let output = run(arguments, environment);
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = text(&output.stderr);
         let slow = said.contains("answers 503") || said.contains("no answer in time");
         if output.status.success() || !slow || Instant::now() >= until {
             assert!(output.status.success(), "{output:?}");
@@ -265,7 +260,7 @@ async fn a_running_node_says_what_it_coordinates() {
     let http = format!("127.0.0.1:{}", node.http);
     support::eventually("it is listed", async || node.get("/nodes").await.contains(&peer.name)).await;
     let table = status(&["status", "--http", &http], &[]);
-    let said = String::from_utf8_lossy(&table.stdout).into_owned();
+    let said = text(&table.stdout);
     assert!(said.contains(&node.name) && said.contains("no drain"), "{table:?}");
     let json = status(&["status", "--json"], &[("DURABLE_HANDOFF_HTTP", &http)]);
     let status: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
@@ -321,7 +316,7 @@ fn each_command_and_flag_in_the_documentation_exists() {
     let help = |command: &str| {
         let output = run(&[command, "--help"], &[]);
         assert!(output.status.success(), "no command {command}");
-        String::from_utf8(output.stdout).expect("text")
+        text(&output.stdout)
     };
     let all_flags: String = ["run", "drain", "nodes", "rebalance", "move", "audit"].map(help).concat();
     let mut named = 0;

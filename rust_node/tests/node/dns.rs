@@ -1,21 +1,12 @@
 //! Nodes found in DNS and EPMD, with a DNS server whose answers each test chooses.
 
 use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::support::{COOKIE, LOOPBACK, Node, Otp, Process, SOON, node_name, otps, unused_port};
+use crate::support::{LOOPBACK, Node, SOON, node_name, otps, program, unused_port};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
-
-const WAIT: &str = include_str!("beam/wait.exs");
-
-fn waiting(otp: Otp, name: &str, flags: &[&str]) -> Process {
-    let mut beam = otp.run(name, WAIT, &[], flags);
-    beam.line("up");
-    beam
-}
 
 /// Builds the answers of a server from the question, one for UDP and one for TCP. `None` sends no answer.
 type Answers = (fn(&[u8], u16) -> Option<Vec<u8>>, fn(&[u8], u16) -> Option<Vec<u8>>);
@@ -97,12 +88,12 @@ async fn a_service_in_dns_gives_host_and_port_in_an_answer_too_long_for_udp() {
         let (_held, port) = unused_port();
         let beam = node_name("beam");
         let erl = format!("-start_epmd false -erl_epmd_port {port} -kernel inet_dist_use_interface {{127,0,0,1}}");
-        let _beam = waiting(otp, &beam, &["--erl", &erl]);
+        let _beam = otp.waiting(&beam, &[], &["--erl", &erl]);
         let all = |question: &[u8], port: u16| answer(question, GOOD, 1, &[record(&loopback(0, 1), port)]);
         let dns = server(LOOPBACK[0], (cut, all), port).await.to_string();
         let wanted = beam.replace("127.0.0.1", "_dist._tcp.app.internal");
         let node = Node::start(&["--connect-dns", &wanted, "--dns-server", &dns]);
-        node.counted("durable_handoff_connections", 1.0).await;
+        node.connected(1.0).await;
         assert!(node.get("/nodes").await.contains(&beam), "named by its host");
     }
 }
@@ -111,11 +102,11 @@ async fn a_service_in_dns_gives_host_and_port_in_an_answer_too_long_for_udp() {
 async fn nodes_of_several_base_names_are_found_at_one_address() {
     let release = format!("app{:08x}", rand::random::<u32>());
     let names = ["1", "2"].map(|of| format!("{release}-{of}@127.0.0.1"));
-    let _beams = names.each_ref().map(|name| waiting(otps()[0], name, &[]));
+    let _beams = names.each_ref().map(|name| otps()[0].waiting(name, &[], &[]));
     let node = Node::start(&["--connect-dns", &format!("{release}-*@localhost"), "--discovery", "false"]);
-    node.counted("durable_handoff_connections", 2.0).await;
+    node.connected(2.0).await;
     let other = Node::start(&["--connect-dns", &format!("{release}-2*@localhost"), "--discovery", "false"]);
-    other.counted("durable_handoff_connections", 1.0).await;
+    other.connected(1.0).await;
     assert!(other.get("/nodes").await.contains(&names[1]));
 }
 
@@ -193,17 +184,10 @@ async fn a_dns_server_that_names_too_many_nodes_does_no_harm() {
 
 /// The rows of `doctor` for the nodes that this server names.
 async fn examined(dns: SocketAddr) -> Vec<Value> {
-    let mut command = tokio::process::Command::from(Command::new(env!("CARGO_BIN_EXE_durable-handoff-node")));
-    command.args([
-        "doctor",
-        "--json",
-        "--connect-dns",
-        "app@_dist._tcp.app.internal",
-        "--dns-server",
-        &dns.to_string(),
-    ]);
-    let output = command.env("DURABLE_HANDOFF_COOKIE", COOKIE).kill_on_drop(true).output();
-    let output = tokio::time::timeout(Duration::from_secs(120), output).await.expect("it ends").expect("it runs");
+    let dns = dns.to_string();
+    let arguments = ["doctor", "--json", "--connect-dns", "app@_dist._tcp.app.internal", "--dns-server", &dns];
+    let output = tokio::process::Command::from(program(&arguments)).kill_on_drop(true).output();
+    let output = tokio::time::timeout(SOON, output).await.expect("it ends").expect("it runs");
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     serde_json::from_slice(&output.stdout).expect("JSON")
 }

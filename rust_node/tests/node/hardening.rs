@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::support::{COOKIE, LOOPBACK, Node, Peer, SOON, eventually, node_name, still_serves};
+use crate::support::{COOKIE, LOOPBACK, Node, Peer, closed, eventually, node_name, still_serves};
 use handoff_wire::{DrainId, Keepalive, Message, NODE_PROCESS};
 use rust_node::distribution::handshake::HandshakeError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,14 +53,18 @@ over_both_families! {
     http_that_is_none_or_that_does_not_end,
 }
 
+async fn still_serves_in_bounds(mut node: Node) {
+    still_serves(&mut node).await;
+    assert!(node.memory() < BOUND, "{}", node.memory());
+}
+
 async fn a_frame_longer_than_the_limit(host: IpAddr) {
-    let mut node = Node::start_at(host, &[]);
+    let node = Node::start_at(host, &[]);
     let mut peer = Peer::connect(&node).await;
     peer.stream.write_all(&[0xff; 4]).await.expect("sent");
     assert!(peer.receive().await.is_none(), "dropped");
-    node.counted("durable_handoff_refused_total{kind=\"frame_too_long\"}", 1.0).await;
-    still_serves(&mut node).await;
-    assert!(node.memory() < BOUND, "{}", node.memory());
+    node.refused("frame_too_long", 1.0).await;
+    still_serves_in_bounds(node).await;
 }
 
 async fn a_frame_of_an_unknown_type(host: IpAddr) {
@@ -68,14 +72,14 @@ async fn a_frame_of_an_unknown_type(host: IpAddr) {
     let mut peer = Peer::connect(&node).await;
     peer.stream.write_all(&[0, 0, 0, 2, 131, 68]).await.expect("sent");
     assert!(peer.receive().await.is_none(), "dropped");
-    node.counted("durable_handoff_refused_total{kind=\"frame_type\"}", 1.0).await;
+    node.refused("frame_type", 1.0).await;
     still_serves(&mut node).await;
 }
 
 /// Terms that would abort, overflow or inflate the decoder. The connection survives a well-formed one, which
 /// is refused; a malformed one ends it.
 async fn every_hostile_term(host: IpAddr) {
-    let mut node = Node::start_at(host, &[]);
+    let node = Node::start_at(host, &[]);
     let mut nested = vec![131];
     nested.extend([104, 1].repeat(100_000));
     nested.push(106);
@@ -96,7 +100,7 @@ async fn every_hostile_term(host: IpAddr) {
     ];
     let mut peer = Peer::connect(&node).await;
     for (kind, payload) in well_formed {
-        let series = format!("durable_handoff_refused_total{{kind=\"{kind}\"}}");
+        let series = format!("refused_total{{kind=\"{kind}\"}}");
         let before = node.metric(&series).await;
         peer.send_to(NODE_PROCESS, &payload).await.expect("sent");
         node.counted(&series, before + 1.0).await;
@@ -111,22 +115,21 @@ async fn every_hostile_term(host: IpAddr) {
         ("bits", vec![131, 77, 0, 0, 0, 1, 9, 1]),
     ];
     for (kind, payload) in broken {
-        let series = format!("durable_handoff_refused_total{{kind=\"{kind}\"}}");
+        let series = format!("refused_total{{kind=\"{kind}\"}}");
         let before = node.metric(&series).await;
         let mut peer = Peer::connect(&node).await;
         peer.send_to(NODE_PROCESS, &payload).await.expect("sent");
         assert!(peer.receive().await.is_none(), "{kind}: dropped");
         node.counted(&series, before + 1.0).await;
     }
-    still_serves(&mut node).await;
-    assert!(node.memory() < BOUND, "{}", node.memory());
+    still_serves_in_bounds(node).await;
 }
 
 async fn an_unknown_control_message(host: IpAddr) {
     let mut node = Node::start_at(host, &[]);
     let mut peer = Peer::connect(&node).await;
     peer.raw(&etf::tuple([etf::uint(99), etf::uint(1)]), &[]).await.expect("sent");
-    node.counted("durable_handoff_refused_total{kind=\"operation\"}", 1.0).await;
+    node.refused("operation", 1.0).await;
     assert!(peer.ping().await, "refused, not dropped");
     peer.raw(&etf::atom("nonsense"), &[]).await.expect("sent");
     assert!(peer.receive().await.is_none(), "no conforming node sends that");
@@ -137,7 +140,7 @@ async fn a_wrong_cookie(host: IpAddr) {
     let mut node = Node::start_at(host, &[]);
     let refused = Peer::connect_as(&node, &node_name("peer"), "another").await;
     assert!(matches!(refused, Err(HandshakeError::Cookie)), "{:?}", refused.err());
-    node.counted("durable_handoff_handshakes_total{kind=\"cookie\"}", 1.0).await;
+    node.handshake("cookie").await;
     still_serves(&mut node).await;
 }
 
@@ -159,21 +162,20 @@ async fn a_node_that_connects_again_replaces_its_own_connection(host: IpAddr) {
 
 async fn a_peer_that_stops_in_the_middle_of_the_handshake(host: IpAddr) {
     let mut node = Node::start_at(host, &[]);
-    let mut stream = TcpStream::connect((node.address, node.port)).await.expect("accepted");
+    let mut stream = node.dial().await;
     stream.write_all(&[0, 50, b'N']).await.expect("sent");
-    node.counted("durable_handoff_handshakes_total{kind=\"timeout\"}", 1.0).await;
+    node.handshake("timeout").await;
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
     still_serves(&mut node).await;
 }
 
 async fn two_hundred_half_open_handshakes(host: IpAddr) {
-    let mut node = Node::start_at(host, &[]);
+    let node = Node::start_at(host, &[]);
     let mut connected = Peer::connect(&node).await;
-    let (too_many, given_up) =
-        ("durable_handoff_handshakes_total{kind=\"too_many\"}", "durable_handoff_handshakes_total{kind=\"timeout\"}");
+    let (too_many, given_up) = ("handshakes_total{kind=\"too_many\"}", "handshakes_total{kind=\"timeout\"}");
     let mut half_open = Vec::new();
     for _ in 0..200 {
-        half_open.push(TcpStream::connect((node.address, node.port)).await.expect("accepted"));
+        half_open.push(node.dial().await);
     }
     eventually("some are turned away", async || node.metric(too_many).await > 0.0).await;
     assert!(connected.ping().await, "an earlier connection is still served");
@@ -183,40 +185,37 @@ async fn two_hundred_half_open_handshakes(host: IpAddr) {
     // The refusal is counted before its place becomes free.
     let own = node_name("peer");
     eventually("there is room again", async || Peer::connect_as(&node, &own, COOKIE).await.is_ok()).await;
-    still_serves(&mut node).await;
-    assert!(node.memory() < BOUND, "{}", node.memory());
+    still_serves_in_bounds(node).await;
 }
 
 async fn a_name_that_says_that_it_is_longer_than_it_is(host: IpAddr) {
     let mut node = Node::start_at(host, &[]);
-    let mut stream = TcpStream::connect((node.address, node.port)).await.expect("accepted");
+    let mut stream = node.dial().await;
     // Flags, creation, and a name of 65,535 bytes announced in a message of 20.
     let mut hello = vec![0, 20, b'N', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0xff, 0xff];
     hello.extend([b'a'; 5]);
     stream.write_all(&hello).await.expect("sent");
-    let mut rest = Vec::new();
     // The node sends an answer without a challenge, or resets the connection.
-    let _ended = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.expect("closed");
+    let rest = closed(stream).await;
     assert!(rest.len() < 32, "{rest:?}");
     still_serves(&mut node).await;
 }
 
 async fn bytes_that_are_no_handshake(host: IpAddr) {
-    let mut node = Node::start_at(host, &[]);
+    let node = Node::start_at(host, &[]);
     let hello_of_tls: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
     for bytes in
         [b"GET / HTTP/1.1\r\n\r\n".as_slice(), hello_of_tls, &[0xff; 4_096], &[0, 1, b'n'], &[0, 0], &[0, 1, 0]]
     {
-        let mut stream = TcpStream::connect((node.address, node.port)).await.expect("accepted");
+        let mut stream = node.dial().await;
         stream.write_all(bytes).await.expect("sent");
-        let _ended = tokio::time::timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("closed");
+        closed(stream).await;
     }
-    still_serves(&mut node).await;
-    assert!(node.memory() < BOUND, "{}", node.memory());
+    still_serves_in_bounds(node).await;
 }
 
 async fn http_that_is_none_or_that_does_not_end(host: IpAddr) {
-    let mut node = Node::start_at(host, &[]);
+    let node = Node::start_at(host, &[]);
     let endless = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'a'; 1 << 20]].concat();
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(10_000));
     let length = b"POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n";
@@ -225,8 +224,7 @@ async fn http_that_is_none_or_that_does_not_end(host: IpAddr) {
         // The node may close before all bytes are sent.
         let _refused = stream.write_all(bytes).await;
         let _closed = stream.shutdown().await;
-        let mut answer = Vec::new();
-        let _ended = tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("closed");
+        let answer = closed(stream).await;
         assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     }
     let mut held = Vec::new();
@@ -236,12 +234,11 @@ async fn http_that_is_none_or_that_does_not_end(host: IpAddr) {
         held.push(stream);
     }
     assert!(node.get("/healthz").await.starts_with("HTTP/1.1 200"), "the others are served");
-    still_serves(&mut node).await;
-    assert!(node.memory() < BOUND, "{}", node.memory());
+    still_serves_in_bounds(node).await;
 }
 
 async fn a_peer_that_does_not_read(host: IpAddr) {
-    let mut node = Node::start_at(host, &[]);
+    let node = Node::start_at(host, &[]);
     let mut peer = Peer::connect(&node).await;
     // Far more bytes than may be queued.
     for _ in 0..100 {
@@ -249,9 +246,8 @@ async fn a_peer_that_does_not_read(host: IpAddr) {
             break;
         }
     }
-    node.counted("durable_handoff_peers_dropped_total{kind=\"slow_reader\"}", 1.0).await;
-    still_serves(&mut node).await;
-    assert!(node.memory() < BOUND, "{}", node.memory());
+    node.counted("peers_dropped_total{kind=\"slow_reader\"}", 1.0).await;
+    still_serves_in_bounds(node).await;
 }
 
 async fn a_peer_that_floods(host: IpAddr) {
@@ -280,7 +276,7 @@ async fn a_peer_that_floods(host: IpAddr) {
         assert!(other.ping().await, "the others are served");
         highest = highest.max(node.memory());
     }
-    node.counted("durable_handoff_refused_total{kind=\"not_ours\"}", 100.0).await;
+    node.refused("not_ours", 100.0).await;
     assert!(highest < BOUND, "{highest}");
     still_serves(&mut node).await;
 }
@@ -293,7 +289,7 @@ async fn a_name_that_is_not_on_the_allow_list(host: IpAddr) {
         "{:?}",
         refused.err()
     );
-    node.counted("durable_handoff_handshakes_total{kind=\"not_let_in\"}", 1.0).await;
+    node.handshake("not_let_in").await;
     still_serves(&mut node).await;
 }
 
@@ -325,6 +321,6 @@ async fn peer_with_more_queued_than_sockets_hold(node: &Node) -> Peer {
         peer.ask_for(900_000).await.expect("sent");
     }
     peer.send_to(NODE_PROCESS, &etf::encode(&etf::atom("after_all_of_it")).expect("encodes")).await.expect("sent");
-    node.counted("durable_handoff_refused_total{kind=\"not_ours\"}", 1.0).await;
+    node.refused("not_ours", 1.0).await;
     peer
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{self, Node, Otp, SOON, dial, eventually, local, name, node_name, otps};
+use crate::support::{self, Node, Otp, SOON, ask, dial, eventually, local, name, node_name, otps, program};
 use etf::{atom, atom_name, tuple};
 use rust_node::distribution::dialler::Dialler;
 use rust_node::distribution::epmd::{self, PortMapperError};
@@ -10,9 +10,7 @@ use rust_node::distribution::{
     CallError, Inbound, Limits, Mailbox, MonitorRef, Node as Dist, NodeOptions, Process as Named,
 };
 
-const WAIT: &str = include_str!("beam/wait.exs");
 const DRAIN: &str = include_str!("beam/drain.exs");
-const ASK: &str = include_str!("beam/ask.exs");
 const AGENT: &str = "Elixir.DurableHandoff.Agent";
 
 /// A distribution node inside the test, which connects to BEAMs.
@@ -21,18 +19,11 @@ fn dist(limits: Limits) -> Dist {
     Dist::new(NodeOptions::new(local(&node_name("look"), support::COOKIE), limits))
 }
 
-fn waiting(otp: Otp, beam: &str, other: Option<&str>, flags: &[&str]) -> support::Process {
-    let environment: Vec<(&str, &str)> = other.map(|other| ("OTHER", other)).into_iter().collect();
-    let mut process = otp.run(beam, WAIT, &environment, flags);
-    process.line("up");
-    process
-}
-
 /// Two BEAMs, the second connected to the first.
 fn two_waiting(otp: Otp) -> [(String, support::Process); 2] {
     let (first, second) = (node_name("beam"), node_name("beam"));
-    let one = waiting(otp, &first, None, &[]);
-    let two = waiting(otp, &second, Some(&first), &[]);
+    let one = otp.waiting(&first, &[], &[]);
+    let two = otp.waiting(&second, &[("OTHER", &first)], &[]);
     [(first, one), (second, two)]
 }
 
@@ -70,7 +61,7 @@ async fn next(mailbox: &mut Mailbox) -> Inbound {
 async fn a_beam_of_each_otp_can_be_dialled_called_and_monitored() {
     for otp in otps() {
         let beam = node_name("beam");
-        let mut process = waiting(otp, &beam, None, &[]);
+        let mut process = otp.waiting(&beam, &[], &[]);
         let (node, mut mailbox) = looking(Limits::default(), &beam).await;
 
         let who = tuple([atom("call"), atom("erlang"), atom("node"), etf::list([]), mailbox.pid.clone().into()]);
@@ -99,14 +90,12 @@ async fn every_message_reaches_a_beam_and_is_echoed() {
         serde_json::from_str(&std::fs::read_to_string(vectors).expect("in the repository")).expect("JSON");
     for otp in otps() {
         let beam = node_name("beam");
-        let _process = waiting(otp, &beam, None, &[]);
+        let _process = otp.waiting(&beam, &[], &[]);
         let (node, mut mailbox) = looking(Limits::default(), &beam).await;
         for case in file["cases"].as_array().expect("a list") {
-            let hex = case["hex"].as_str().expect("text");
-            let bytes: Vec<u8> = (0..hex.len())
-                .step_by(2)
-                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits"))
-                .collect();
+            let digits = case["hex"].as_str().expect("text").as_bytes().chunks(2);
+            let byte = |pair| u8::from_str_radix(&support::text(pair), 16).expect("hex digits");
+            let bytes: Vec<u8> = digits.map(byte).collect();
             let message = handoff_wire::Message::from_bytes(&bytes).expect("a message");
             let echo = tuple([atom("echo"), mailbox.pid.clone().into(), message.to_term()]);
             node.send(&beam, &mailbox.pid, &Named::Name(AGENT.to_owned()), echo).expect("sent");
@@ -134,11 +123,9 @@ async fn every_message_reaches_a_beam_and_is_echoed() {
 async fn a_beam_of_each_otp_can_dial_ping_and_call_the_node() {
     for otp in otps() {
         let mut node = Node::start(&[]);
-        let mut beam = otp.run(&node_name("beam"), ASK, &[("RUST", &node.name)], &[]);
-        beam.line("all asked");
-        assert_eq!(beam.exit_code(), Some(0));
+        otp.asks("127.0.0.1", &node, &[], &[]);
         assert!(node.is_alive());
-        node.counted("durable_handoff_refused_total{kind=\"tag\"}", 1.0).await;
+        node.refused("tag", 1.0).await;
     }
 }
 
@@ -147,17 +134,16 @@ async fn nodes_known_to_connected_ones_are_found_and_killed_ones_reconnect() {
     for otp in otps() {
         let [(first, one), _two] = two_waiting(otp);
         let mut node = Node::start(&["--connect", &first]);
-        let connections = "durable_handoff_connections";
-        node.counted(connections, 2.0).await;
+        node.connected(2.0).await;
         drop(one);
-        eventually("the killed one is gone", async || node.metric(connections).await < 2.0).await;
+        eventually("the killed one is gone", async || node.metric("connections").await < 2.0).await;
         eventually("its name is free", async || {
             let port = epmd::lookup("localhost", &[[127, 0, 0, 1].into()], 4369, name(&first).name()).await;
             matches!(port, Err(PortMapperError::Unknown { .. }))
         })
         .await;
-        let _again = waiting(otp, &first, None, &[]);
-        node.counted(connections, 2.0).await;
+        let _again = otp.waiting(&first, &[], &[]);
+        node.connected(2.0).await;
         assert!(node.is_alive());
     }
 }
@@ -175,10 +161,10 @@ async fn a_node_that_connects_is_asked_at_once_for_the_nodes_that_it_knows() {
 #[tokio::test]
 async fn a_node_is_found_at_each_address_of_a_host() {
     let beam = node_name("beam");
-    let _process = waiting(otps()[0], &beam, None, &[]);
+    let _process = otps()[0].waiting(&beam, &[], &[]);
     let by_host = beam.replace("127.0.0.1", "localhost");
     let node = Node::start(&["--connect-dns", &by_host]);
-    node.counted("durable_handoff_connections", 1.0).await;
+    node.connected(1.0).await;
     assert!(node.get("/nodes").await.contains(&beam), "named by its address");
 }
 
@@ -201,7 +187,7 @@ async fn a_drain_of_a_real_beam_runs_to_its_report() {
         let node = Node::start(&["--connect", &beam_name]);
         assert_eq!(beam.line("report"), "moved=12000 of=12000 here=12000 targets=2");
         assert_eq!(beam.exit_code(), Some(0));
-        node.counted("durable_handoff_drains_ended_total{kind=\"done\"}", 1.0).await;
+        node.counted("drains_ended_total{kind=\"done\"}", 1.0).await;
         eventually("it is closed", async || node.get("/drains").await.ends_with("[]")).await;
     }
 }
@@ -209,9 +195,7 @@ async fn a_drain_of_a_real_beam_runs_to_its_report() {
 #[test]
 fn every_log_line_of_a_drain_identifies_it_and_the_last_one_says_how_it_ended() {
     let (beam_name, _beam) = draining(otps()[0], "run", "50", "1");
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
-    command.args(["run", "--connect", &beam_name, "--log-format", "json"]);
-    let mut node = support::Process::spawn(command.env("DURABLE_HANDOFF_COOKIE", support::COOKIE));
+    let mut node = support::Process::spawn(&mut program(&["run", "--connect", &beam_name, "--log-format", "json"]));
     node.line("\"ended\":\"done\"");
     let lines = node.seen().iter().map(|line| serde_json::from_str(line).expect("JSON"));
     let of_drain: Vec<serde_json::Value> =
@@ -262,8 +246,8 @@ async fn a_drain_is_forgotten_when_its_beam_is_killed() {
     let mut node = Node::start(&["--connect", &beam_name]);
     beam.line("started");
     drop(beam);
-    eventually("no drain is left", async || node.metric("durable_handoff_drains").await < 1.0).await;
-    eventually("and nothing is in flight", async || node.metric("durable_handoff_in_flight").await < 1.0).await;
+    eventually("no drain is left", async || node.metric("drains").await < 1.0).await;
+    eventually("and nothing is in flight", async || node.metric("in_flight").await < 1.0).await;
     assert!(node.is_alive());
 }
 
@@ -279,7 +263,7 @@ async fn idle(otp: Otp, of_beam: u64, own: u64, idle: Duration) -> (support::Pro
         // The wait for a BEAM blocks its thread, and the test's other pairs may be connecting.
         let start = {
             let (beam_name, flag) = (beam_name.clone(), flag.clone());
-            move || waiting(otp, &beam_name, None, &["--erl", &flag])
+            move || otp.waiting(&beam_name, &[], &["--erl", &flag])
         };
         let mut beam = tokio::task::spawn_blocking(start).await.expect("started");
         let limits = Limits { tick_time, discovery: Duration::from_secs(600), ..Limits::default() };
@@ -356,11 +340,7 @@ async fn the_nodes_of_the_cluster_are_listed_with_the_answers_of_their_agents() 
 fn listed(connect: &str) -> Vec<serde_json::Value> {
     let until = Instant::now() + SOON;
     loop {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"))
-            .args(["nodes", "--json", "--connect", connect])
-            .env("DURABLE_HANDOFF_COOKIE", support::COOKIE)
-            .output()
-            .expect("it runs");
+        let output = ask(&["nodes", "--json", "--connect", connect]);
         let listed: Vec<serde_json::Value> =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
         let has_answered = |line: &serde_json::Value| !line["library"].is_null();

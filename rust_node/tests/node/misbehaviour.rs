@@ -82,7 +82,7 @@ async fn a_message_of_a_newer_version_is_refused() {
     let newer = etf::tuple([etf::atom("durable_handoff"), etf::uint(2), etf::atom("keepalive"), etf::uint(1)]);
     peer.send_to(NODE_PROCESS, &etf::encode(&newer).expect("encodes")).await.expect("sent");
     assert_eq!(refusal(&mut peer).await, RefuseReason::Version { got: 2, takes: 1 });
-    node.counted("durable_handoff_refused_total{kind=\"version\"}", 1.0).await;
+    node.refused("version", 1.0).await;
 }
 
 /// Thousands of messages of unknown kinds, as a later release might send them.
@@ -103,10 +103,8 @@ async fn messages_of_an_unknown_kind_leave_room_for_other_refusals() {
         RefuseReason::Invalid { problems } => assert!(problems[0].contains("later"), "{problems:?}"),
         other => panic!("each is answered as invalid: {other}"),
     }
-    node.counted("durable_handoff_refused_total{kind=\"kind\"}", 1_000.0).await;
-    let answer = node.get("/status").await;
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-    let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    node.refused("kind", 1_000.0).await;
+    let status = node.json("/status").await;
     let why = |refused: &serde_json::Value| refused["why"].as_str().map(str::to_owned);
     let refused: Vec<_> = status["refused"].as_array().expect("a list").iter().filter_map(why).collect();
     assert_eq!(refused.len(), 2, "{refused:?}");
@@ -120,7 +118,7 @@ async fn messages_out_of_order_end_their_drain() {
     let mut peer = Peer::connect(&node).await;
     peer.tell_all([open(&peer, 10).into(), DrainStart { id: ID, left_ms: 1_000 }.into()]).await;
     assert!(matches!(refusal(&mut peer).await, RefuseReason::OutOfOrder { .. }));
-    node.counted("durable_handoff_drains_ended_total{kind=\"refused\"}", 1.0).await;
+    node.counted("drains_ended_total{kind=\"refused\"}", 1.0).await;
     still_serves(&mut node).await;
 }
 
@@ -130,7 +128,7 @@ async fn messages_for_an_unknown_drain_are_refused() {
     let mut peer = Peer::connect(&node).await;
     peer.tell(Keepalive { id: ID }).await;
     assert_eq!(refusal(&mut peer).await, RefuseReason::UnknownDrain);
-    node.counted("durable_handoff_refused_total{kind=\"unknown_drain\"}", 1.0).await;
+    node.refused("unknown_drain", 1.0).await;
     still_serves(&mut node).await;
 }
 
@@ -153,8 +151,8 @@ async fn duplicated_messages_change_nothing() {
         }
     }
     assert_eq!(more, Some(1), "one permit was given back");
-    node.counted("durable_handoff_refused_total{kind=\"event\"}", 999.0).await;
-    assert!((node.metric("durable_handoff_moved_total").await - 1.0).abs() < f64::EPSILON);
+    node.refused("event", 999.0).await;
+    assert!((node.metric("moved_total").await - 1.0).abs() < f64::EPSILON);
 }
 
 #[tokio::test]
@@ -171,7 +169,7 @@ async fn messages_about_a_drain_of_another_node_are_refused() {
     };
     other.tell(Events { id: ID, events: started.iter().map(finished).collect() }).await;
     assert_eq!(refusal(&mut other).await, RefuseReason::UnknownDrain);
-    node.counted("durable_handoff_refused_total{kind=\"unknown_drain\"}", 1.0).await;
+    node.refused("unknown_drain", 1.0).await;
     let drains = node.get("/drains").await;
     assert!(drains.contains(&format!("\"in_flight\":{}", started.len())), "{drains}");
 }
@@ -204,5 +202,5 @@ async fn a_drainer_that_falls_silent_is_told_that_its_drain_has_ended() {
     start(&mut peer, 1_000).await;
     let reason = tokio::time::timeout(SOON, refusal(&mut peer)).await.expect("told");
     assert_eq!(reason, RefuseReason::Silent);
-    node.counted("durable_handoff_drains_ended_total{kind=\"silent\"}", 1.0).await;
+    node.counted("drains_ended_total{kind=\"silent\"}", 1.0).await;
 }

@@ -4,7 +4,7 @@
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::{self, Otp, Process, node_name, otps};
+use crate::support::{Otp, Process, ask, node_name, otps, program, text};
 
 const OPERATOR: &str = include_str!("beam/operator.exs");
 
@@ -16,28 +16,11 @@ fn agent(otp: Otp, mode: &str) -> (Process, String) {
 }
 
 fn command(node: &str, flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
-    command
-        .args(["drain", node, "--supervisor", "MyApp.Durable"])
-        .args(flags)
-        .env("DURABLE_HANDOFF_COOKIE", support::COOKIE);
-    command
-}
-
-fn ask(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
-    command.args(arguments).env("DURABLE_HANDOFF_COOKIE", support::COOKIE).output().expect("it runs")
+    program(&[&["drain", node, "--supervisor", "MyApp.Durable"], flags].concat())
 }
 
 fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("JSON and nothing else: {error}: {output:?}"))
-}
-
-/// Without a supervisor.
-fn drain_the_only_one(node: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"));
-    command.args(["drain", node]).env("DURABLE_HANDOFF_COOKIE", support::COOKIE);
-    command.output().expect("it runs")
 }
 
 fn drain(node: &str, flags: &[&str]) -> Output {
@@ -45,7 +28,6 @@ fn drain(node: &str, flags: &[&str]) -> Output {
 }
 
 fn texts(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
 }
 
@@ -65,12 +47,12 @@ fn a_drain_that_moves_everything_ends_with_its_report_and_0() {
 #[test]
 fn a_node_with_one_supervisor_needs_no_name_for_it_and_one_with_several_names_them() {
     let (mut beam, name) = agent(otps()[0], "done");
-    let output = drain_the_only_one(&name);
+    let output = ask(&["drain", &name]);
     assert_eq!((output.status.code(), &*beam.line("asked ")), (Some(0), "MyApp.Durable nil false"), "{output:?}");
     assert!(texts(&output).0.starts_with("MyApp.Durable on "), "{output:?}");
     for (mode, expected, code) in [("several", "--supervisor takes one of: A, B", 2), ("bare", "has a Drainer", 6)] {
         let (_beam, name) = agent(otps()[0], mode);
-        let output = drain_the_only_one(&name);
+        let output = ask(&["drain", &name]);
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         assert!(texts(&output).1.contains(expected), "{output:?}");
     }
@@ -81,7 +63,7 @@ fn a_drain_that_leaves_servers_is_exit_code_5_and_json_says_why() {
     let (_beam, name) = agent(otps()[0], "left");
     let output = drain(&name, &["--json"]);
     assert_eq!(output.status.code(), Some(5), "{output:?}");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    let report = json(&output);
     assert_eq!((&report["moved"], &report["left"]["no_target"]), (&17.into(), &2.into()));
     assert_eq!((&report["gap_us"]["p99"], &report["targets"]["b@h"]), (&41_000.into(), &17.into()));
 }
@@ -92,7 +74,7 @@ fn a_dry_run_asks_for_a_plan_and_ends_with_5_when_servers_would_stay() {
     let output = drain(&name, &["--dry-run", "--json"]);
     assert_eq!(beam.line("asked "), "MyApp.Durable nil true");
     assert_eq!(output.status.code(), Some(5), "{output:?}");
-    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    let plan = json(&output);
     assert_eq!((&plan["dry_run"], &plan["moved"], &plan["left"]["no_target"]), (&true.into(), &18.into(), &2.into()));
     assert_eq!((&plan["estimate_us"], plan.get("attempts")), (&1_500_000.into(), None));
 }
@@ -129,7 +111,7 @@ fn a_node_that_is_lost_during_the_drain_is_exit_code_7_and_says_that_the_drain_m
 
 #[test]
 fn an_unreachable_node_is_exit_code_3_and_a_wrong_name_is_2() {
-    let code = |node: &str, flags: &[&str]| command(node, flags).output().expect("it runs").status.code();
+    let code = |node: &str, flags: &[&str]| drain(node, flags).status.code();
     assert_eq!(code(&node_name("nobody"), &[]), Some(3));
     assert_eq!(code("no_host", &[]), Some(2));
     assert_eq!(code(&node_name("nobody"), &["--timeout-ms", "0"]), Some(2));

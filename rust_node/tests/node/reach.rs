@@ -1,22 +1,6 @@
 //! Connects to real BEAMs, in both directions, without EPMD or without IPv4.
 
-use crate::support::{Node, Otp, Process, node_name_at, otps, unused_port};
-
-const WAIT: &str = include_str!("beam/wait.exs");
-const ASK: &str = include_str!("beam/ask.exs");
-
-/// Runs a script on a BEAM that uses the node in every way a BEAM can.
-fn asked(otp: Otp, host: &str, node: &Node, erl: &str) {
-    let mut beam = otp.run(&node_name_at("beam", host), ASK, &[("RUST", &node.name)], &["--erl", erl]);
-    beam.line("all asked");
-    assert_eq!(beam.exit_code(), Some(0));
-}
-
-fn waiting(otp: Otp, name: &str, erl: &str) -> Process {
-    let mut beam = otp.run(name, WAIT, &[], &["--erl", erl]);
-    beam.line("up");
-    beam
-}
+use crate::support::{Node, node_name_at, otps, unused_port};
 
 /// Gives each BEAM an address of its own: without EPMD, all nodes of a cluster listen on the same port.
 fn without_epmd(address: &str, port: u16) -> String {
@@ -24,12 +8,16 @@ fn without_epmd(address: &str, port: u16) -> String {
     format!("-start_epmd false -erl_epmd_port {port} -kernel inet_dist_use_interface {{{address}}}")
 }
 
+fn over_ipv6_without_epmd(port: u16) -> String {
+    format!("-proto_dist inet6_tcp -start_epmd false -erl_epmd_port {port}")
+}
+
 #[tokio::test]
 async fn a_cluster_without_epmd_connects() {
     for otp in otps() {
         let (_held, port) = unused_port();
         let beam_name = node_name_at("beam", "127.0.0.1");
-        let _beam = waiting(otp, &beam_name, &without_epmd("127.0.0.1", port));
+        let _beam = otp.waiting(&beam_name, &[], &["--erl", &without_epmd("127.0.0.1", port)]);
         let (listen, port_text) = (format!("127.0.0.2:{port}"), port.to_string());
         let name = node_name_at("rust", "127.0.0.2");
         // No EPMD listens on this port.
@@ -37,9 +25,9 @@ async fn a_cluster_without_epmd_connects() {
         let no_epmd = no_epmd.to_string();
         let flags = ["--connect", &beam_name, "--dist-port", &port_text, "--epmd-port", &no_epmd];
         let node = Node::listening(&name, &listen, &flags);
-        node.counted("durable_handoff_connections", 1.0).await;
+        node.connected(1.0).await;
         assert!(node.get("/readyz").await.starts_with("HTTP/1.1 200"));
-        asked(otp, "127.0.0.3", &node, &without_epmd("127.0.0.3", port));
+        otp.asks("127.0.0.3", &node, &[], &["--erl", &without_epmd("127.0.0.3", port)]);
     }
 }
 
@@ -48,11 +36,11 @@ async fn a_node_with_a_fixed_port_connects_beside_nodes_in_epmd() {
     for otp in otps() {
         let (_held, port) = unused_port();
         let fixed = node_name_at("beam", "127.0.0.1");
-        let _fixed = waiting(otp, &fixed, &without_epmd("127.0.0.1", port));
+        let _fixed = otp.waiting(&fixed, &[], &["--erl", &without_epmd("127.0.0.1", port)]);
         let registered = node_name_at("beam", "127.0.0.1");
-        let _registered = waiting(otp, &registered, "");
+        let _registered = otp.waiting(&registered, &[], &[]);
         let node = Node::start(&["--connect", &format!("{fixed}:{port},{registered}")]);
-        node.counted("durable_handoff_connections", 2.0).await;
+        node.connected(2.0).await;
     }
 }
 
@@ -61,13 +49,12 @@ async fn a_cluster_with_ipv6_only_connects() {
     for otp in otps() {
         let erl = "-proto_dist inet6_tcp";
         let (first, second) = (node_name_at("beam", "::1"), node_name_at("beam", "::1"));
-        let _first = waiting(otp, &first, erl);
-        let mut second_beam = otp.run(&second, WAIT, &[("OTHER", &first)], &["--erl", erl]);
-        second_beam.line("up");
+        let _first = otp.waiting(&first, &[], &["--erl", erl]);
+        let _second = otp.waiting(&second, &[("OTHER", &first)], &["--erl", erl]);
         let node = Node::listening(&node_name_at("rust", "::1"), "[::1]:0", &["--connect", &first]);
         // Only the first node knows the second one.
-        node.counted("durable_handoff_connections", 2.0).await;
-        asked(otp, "::1", &node, erl);
+        node.connected(2.0).await;
+        otp.asks("::1", &node, &[], &["--erl", erl]);
     }
 }
 
@@ -76,9 +63,9 @@ async fn a_node_at_an_ipv6_address_with_a_fixed_port_connects() {
     for otp in otps() {
         let (_held, port) = unused_port();
         let name = node_name_at("beam", "::1");
-        let _beam = waiting(otp, &name, &format!("-proto_dist inet6_tcp -start_epmd false -erl_epmd_port {port}"));
+        let _beam = otp.waiting(&name, &[], &["--erl", &over_ipv6_without_epmd(port)]);
         let node = Node::start(&["--connect", &format!("{}:{port}", name.replace("::1", "[::1]"))]);
-        node.counted("durable_handoff_connections", 1.0).await;
+        node.connected(1.0).await;
     }
 }
 
@@ -86,9 +73,9 @@ async fn a_node_at_an_ipv6_address_with_a_fixed_port_connects() {
 async fn a_node_found_at_an_ipv6_address_is_named_by_that_address() {
     let (_held, port) = unused_port();
     let name = node_name_at("beam", "::1");
-    let _beam = waiting(otps()[0], &name, &format!("-proto_dist inet6_tcp -start_epmd false -erl_epmd_port {port}"));
+    let _beam = otps()[0].waiting(&name, &[], &["--erl", &over_ipv6_without_epmd(port)]);
     // DNS and Fly.io write the long form; the BEAM has the short one.
     let spelt = name.replace("::1", "[0:0:0:0:0:0:0:1]");
     let node = Node::start(&["--connect-dns", &format!("{spelt}:{port}")]);
-    node.counted("durable_handoff_connections", 1.0).await;
+    node.connected(1.0).await;
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{BINARY, COOKIE, Node, Process, node_name};
+use crate::support::{BINARY, Node, Process, node_name, program};
 use tokio::net::TcpListener;
 
 /// Starts a node with a limit of open files: soft, hard or both.
@@ -35,9 +35,9 @@ async fn a_hard_limit_below_what_the_node_needs_is_in_the_log_and_the_node_serve
 async fn a_node_that_waits_for_epmd_stops_when_it_is_told_to() {
     let epmd = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = epmd.local_addr().expect("an address").port().to_string();
-    let mut command = Command::new(BINARY);
-    command.args(["run", "--name", &node_name("rust"), "--listen", "127.0.0.1:0", "--epmd-port", &port]);
-    let mut process = Process::spawn(command.env("DURABLE_HANDOFF_COOKIE", COOKIE));
+    let name = node_name("rust");
+    let arguments = ["run", "--name", &name, "--listen", "127.0.0.1:0", "--epmd-port", &port];
+    let mut process = Process::spawn(&mut program(&arguments));
     let _silent = epmd.accept().await.expect("asked");
     process.signal("-TERM");
     assert_eq!(process.exit_code(), Some(0), "{:?}", process.every_line());

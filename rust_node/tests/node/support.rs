@@ -5,18 +5,22 @@ mod process;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use rust_node::distribution::dial::{self, DialError};
 use rust_node::distribution::handshake::Local;
 use rust_node::distribution::{Cookie, Node as Dist, NodeName, names};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 pub use peer::Peer;
 pub use process::Process;
+
+const WAIT: &str = include_str!("beam/wait.exs");
+const ASK: &str = include_str!("beam/ask.exs");
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_durable-handoff-node");
 pub const COOKIE: &str = "a-test-cookie";
@@ -50,6 +54,22 @@ pub fn name(text: &str) -> NodeName {
 
 pub fn local(name_text: &str, cookie: &str) -> Local {
     Local { name: name(name_text), creation: rand::random(), cookie: Cookie::new(cookie).expect("a cookie") }
+}
+
+/// The program, with the cookie of the tests.
+pub fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).env("DURABLE_HANDOFF_COOKIE", COOKIE);
+    command
+}
+
+/// Runs the program to its end.
+pub fn ask(arguments: &[&str]) -> Output {
+    program(arguments).output().expect("it runs")
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// `durable-handoff-node run`.
@@ -96,16 +116,45 @@ impl Node {
         Node { process, name, address: host, port, http }
     }
 
-    /// The value of a counter or gauge; 0 if the series does not exist yet.
+    /// The value of a counter or gauge; 0 if the series does not exist yet. Its name is given without the
+    /// prefix that all have.
     pub async fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").await;
-        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        let start = format!("durable_handoff_{series} ");
+        let line = text.lines().find(|line| line.starts_with(&start));
         line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()).unwrap_or(0.0)
     }
 
-    /// Waits until a counter has at least that value.
+    /// Waits until a counter or gauge has at least that value.
     pub async fn counted(&self, series: &str, least: f64) {
         eventually(series, async || self.metric(series).await >= least).await;
+    }
+
+    /// Waits until the node has refused messages for that reason.
+    pub async fn refused(&self, kind: &str, least: f64) {
+        self.counted(&format!("refused_total{{kind=\"{kind}\"}}"), least).await;
+    }
+
+    /// Waits until a handshake ended in that way.
+    pub async fn handshake(&self, kind: &str) {
+        self.counted(&format!("handshakes_total{{kind=\"{kind}\"}}"), 1.0).await;
+    }
+
+    /// Waits until the node has that many connections.
+    pub async fn connected(&self, least: f64) {
+        self.counted("connections", least).await;
+    }
+
+    /// A new connection to the node's listener.
+    pub async fn dial(&self) -> TcpStream {
+        TcpStream::connect((self.address, self.port)).await.expect("accepted")
+    }
+
+    /// Requests a page of JSON.
+    pub async fn json(&self, path: &str) -> Value {
+        let answer = self.get(path).await;
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        serde_json::from_str(body).expect("JSON")
     }
 
     /// Requests a page. Repeats the request while the answer says that the coordinator did not respond in
@@ -186,6 +235,13 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     panic!("not so in time: {what}");
 }
 
+/// Reads until the other side closes the connection or resets it.
+pub async fn closed(mut stream: TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let _ended = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.expect("closed");
+    rest
+}
+
 /// Checks that the node runs, and that it accepts a new peer and answers it.
 pub async fn still_serves(node: &mut Node) {
     assert!(node.is_alive());
@@ -224,5 +280,20 @@ impl Otp {
         command.args([kind, node, "--cookie", COOKIE]).args(flags).args(["-e", code]).env("LC_ALL", "C.UTF-8");
         command.envs(environment.iter().copied());
         Process::spawn(&mut command)
+    }
+
+    /// A BEAM that waits to be connected.
+    pub fn waiting(self, node: &str, environment: &[(&str, &str)], flags: &[&str]) -> Process {
+        let mut beam = self.run(node, WAIT, environment, flags);
+        beam.line("up");
+        beam
+    }
+
+    /// Runs a BEAM at that host that uses the node in every way a BEAM can.
+    pub fn asks(self, host: &str, rust: &Node, environment: &[(&str, &str)], flags: &[&str]) {
+        let environment = [environment, &[("RUST", &rust.name)]].concat();
+        let mut beam = self.run(&node_name_at("beam", host), ASK, &environment, flags);
+        beam.line("all asked");
+        assert_eq!(beam.exit_code(), Some(0));
     }
 }

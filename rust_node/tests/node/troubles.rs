@@ -1,22 +1,12 @@
 //! Nodes that cannot be reached: each cause is logged once, and `status`, `/readyz`, the metric, `nodes` and
 //! `doctor` report the same cause.
 
-use std::process::{Command, Output};
-
-use crate::support::{self, COOKIE, Node, Otp, Process, eventually, node_name, node_name_at, otps, unused_port};
-use crate::tls::{beam_flags, certificates, directory, node_flags};
+use crate::support::{self, COOKIE, Node, ask, eventually, node_name, node_name_at, otps, unused_port};
+use crate::tls::Certificates;
 use serde_json::Value;
 
-const WAIT: &str = include_str!("beam/wait.exs");
-
-fn waiting(otp: Otp, name: &str, environment: &[(&str, &str)], flags: &[&str]) -> Process {
-    let mut beam = otp.run(name, WAIT, environment, flags);
-    beam.line("up");
-    beam
-}
-
 fn unreachable(cause: &str) -> String {
-    format!("durable_handoff_unreachable{{kind=\"{cause}\"}}")
+    format!("unreachable{{kind=\"{cause}\"}}")
 }
 
 /// A node whose dials have failed several times for this cause and that has logged it.
@@ -24,11 +14,7 @@ async fn failing(cause: &str, flags: &[&str], peer: &str, host: (&str, &str)) {
     let flags = [flags, &["--connect", peer]].concat();
     let mut node = Node::listening(&node_name_at("rust", host.0), host.1, &flags);
     node.counted(&unreachable(cause), 1.0).await;
-    let status = async || {
-        let answer = node.get("/status").await;
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-        serde_json::from_str::<Value>(body).expect("JSON")["unreachable"][0].clone()
-    };
+    let status = async || node.json("/status").await["unreachable"][0].clone();
     // On a slow machine the handshake may time out in between, which is another cause.
     let again = async || {
         let said = status().await;
@@ -56,12 +42,12 @@ const LOCALHOST: (&str, &str) = ("localhost", "127.0.0.1:0");
 async fn a_beam_with_another_cookie_is_reported() {
     for otp in otps() {
         let beam = node_name("beam");
-        let _beam = waiting(otp, &beam, &[], &["--cookie", "another-cookie"]);
+        let _beam = otp.waiting(&beam, &[], &["--cookie", "another-cookie"]);
         failing("cookie", &[], &beam, LOOPBACK).await;
-        let listed = command("nodes", &beam, &[]);
+        let listed = ask(&["nodes", "--connect", &beam]);
         assert_eq!((listed.status.code(), listed.stdout.len()), (Some(3), 0), "{listed:?}");
-        assert!(String::from_utf8_lossy(&listed.stderr).contains("DURABLE_HANDOFF_COOKIE"), "{listed:?}");
-        let row = &examined(&beam, &[], 3)[0];
+        assert!(support::text(&listed.stderr).contains("DURABLE_HANDOFF_COOKIE"), "{listed:?}");
+        let row = &examined(&beam, 3)[0];
         assert_eq!(
             (&row["cause"], &row["flags"], &row["cookie"], &row["tick"]),
             (&"cookie".into(), &"ok".into(), &"failed".into(), &"skipped".into())
@@ -73,7 +59,7 @@ async fn a_beam_with_another_cookie_is_reported() {
 async fn a_name_that_epmd_does_not_know_is_reported() {
     let beam = node_name("nowhere");
     failing("unknown_name", &[], &beam, LOOPBACK).await;
-    let row = &examined(&beam, &[], 3)[0];
+    let row = &examined(&beam, 3)[0];
     assert_eq!((&row["cause"], &row["dns"], &row["epmd"]), (&"unknown_name".into(), &"ok".into(), &"failed".into()));
 }
 
@@ -89,15 +75,11 @@ async fn a_missing_epmd_and_a_fixed_port_without_a_listener_are_reported() {
 #[tokio::test]
 async fn a_beam_with_a_certificate_of_another_authority_is_reported() {
     for otp in otps() {
-        let (own, _) = directory(otp);
-        let (other, seen) = directory(otp);
-        certificates(own.path());
-        certificates(other.path());
         let beam = node_name_at("beam", "localhost");
-        let erl = beam_flags(other.path(), &seen, "inet_tls");
-        let hosts = seen.join("inetrc").display().to_string();
-        let _beam = waiting(otp, &beam, &[("ERL_INETRC", &hosts)], &["--erl", &erl]);
-        let flags = node_flags(own.path());
+        let other = Certificates::new(otp);
+        let _beam = other.waiting(&beam, "inet_tls");
+        let own = Certificates::new(otp);
+        let flags = own.node_flags();
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         failing("certificate", &flags, &beam, LOCALHOST).await;
     }
@@ -107,12 +89,9 @@ async fn a_beam_with_a_certificate_of_another_authority_is_reported() {
 #[tokio::test]
 async fn a_beam_with_tls_is_reported_by_a_node_without_tls() {
     for otp in otps() {
-        let (directory, seen) = directory(otp);
-        certificates(directory.path());
         let beam = node_name_at("beam", "localhost");
-        let erl = beam_flags(directory.path(), &seen, "inet_tls");
-        let hosts = seen.join("inetrc").display().to_string();
-        let _beam = waiting(otp, &beam, &[("ERL_INETRC", &hosts)], &["--erl", &erl]);
+        let certificates = Certificates::new(otp);
+        let _beam = certificates.waiting(&beam, "inet_tls");
         failing("tls", &[], &beam, LOCALHOST).await;
     }
 }
@@ -136,29 +115,20 @@ async fn strangers_with_another_cookie_or_kind_of_name_are_reported() {
 async fn the_doctor_marks_each_step_that_works_and_each_that_fails() {
     for otp in otps() {
         let (good, hasty) = (node_name("beam"), node_name("beam"));
-        let _good = waiting(otp, &good, &[], &[]);
-        let _hasty = waiting(otp, &hasty, &[], &["--erl", "-kernel net_ticktime 1"]);
-        let rows = examined(&good, &[], 0);
+        let _good = otp.waiting(&good, &[], &[]);
+        let _hasty = otp.waiting(&hasty, &[], &["--erl", "-kernel net_ticktime 1"]);
+        let rows = examined(&good, 0);
         let steps = ["dns", "epmd", "connect", "handshake", "flags", "cookie", "tick"];
         assert!(steps.iter().all(|step| rows[0][step] == "ok"), "{rows:?}");
-        let rows = examined(&format!("{good},{hasty}"), &[], 3);
+        let rows = examined(&format!("{good},{hasty}"), 3);
         assert_eq!((&rows[0]["cause"], &rows[0]["tick"]), (&Value::Null, &"ok".into()), "{rows:?}");
         assert_eq!((&rows[1]["cause"], &rows[1]["tick"]), (&"tick_time".into(), &"failed".into()), "{rows:?}");
     }
 }
 
-fn command(command: &str, connect: &str, flags: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_durable-handoff-node"))
-        .args([command, "--connect", connect])
-        .args(flags)
-        .env("DURABLE_HANDOFF_COOKIE", COOKIE)
-        .output()
-        .expect("it runs")
-}
-
 /// The rows of `doctor`, which must exit with that code.
-fn examined(connect: &str, flags: &[&str], code: i32) -> Vec<Value> {
-    let output = command("doctor", connect, &[&["--json"], flags].concat());
+fn examined(connect: &str, code: i32) -> Vec<Value> {
+    let output = ask(&["doctor", "--json", "--connect", connect]);
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
