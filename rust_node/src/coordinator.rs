@@ -25,23 +25,19 @@ use crate::service::overview::{Overview, SupervisorLine};
 use crate::service::presence::{Agent, Presence};
 use crate::service::{DrainInfo, EndedDrain, Key, Output, Refusal, Service, ServiceLimits};
 
-/// This program's release.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// The most messages that are handled before the engines decide.
 const BATCH: usize = 1_000;
 /// The time for the last messages of a node that stops, and for its peers to close their connections.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Why the coordinator could not start.
 #[derive(Debug, thiserror::Error)]
 #[error("a process named {NODE_PROCESS} is registered already")]
 pub struct NameTaken;
 
-/// A request for the state of the coordinator.
 #[derive(Debug)]
 pub struct Query(pub oneshot::Sender<Snapshot>);
 
-/// The state of the coordinator.
 #[derive(Debug)]
 pub struct Snapshot {
     pub drains: Vec<DrainInfo>,
@@ -78,9 +74,6 @@ enum Watched {
 
 impl Coordinator {
     /// Creates the coordinator of that node.
-    ///
-    /// # Errors
-    /// [`NameTaken`].
     pub fn new(node: &Node, limits: ServiceLimits) -> Result<Self, NameTaken> {
         let metrics = node.options().metrics.clone();
         Ok(Coordinator {
@@ -276,7 +269,6 @@ impl Coordinator {
         });
     }
 
-    /// Asks every agent for the description of its node.
     fn describe(&mut self, now: Micros) {
         let peers: BTreeSet<Arc<str>> = self.presence.agents().map(|(peer, _)| Arc::clone(peer)).collect();
         let question = Describe { request: RequestId(0), from: self.mailbox.pid.clone() }.into();

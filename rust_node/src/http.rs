@@ -50,31 +50,25 @@ const ANSWER: Duration = Duration::from_secs(4);
 /// The most nodes that a probe's answer lists.
 const PROBE_LINES: usize = 20;
 
-/// The sources of the answers.
 #[derive(Debug, Clone)]
 pub struct Source {
     pub node: Node,
     pub queries: mpsc::Sender<Query>,
-    /// Cancelled when the node stops.
     pub stopping: CancellationToken,
     /// Whether nodes to connect to are configured.
     pub has_seeds: bool,
     /// Whether EPMD knows the node; `None` for a node that does not listen.
     pub registered: Option<watch::Receiver<bool>>,
-    /// When the node started.
     pub began: Instant,
 }
 
-/// The state of a running node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub name: String,
     pub release: String,
-    /// How long the node has run, in seconds.
     pub running_s: u64,
     /// Why the node accepts no drains; `None` while it accepts them.
     pub not_ready: Option<String>,
-    /// The nodes that are connected.
     pub nodes: Vec<ConnectedNode>,
     /// The nodes that should be connected and are not, with the cause of each.
     #[serde(default)]
@@ -89,13 +83,10 @@ pub struct Status {
     pub refused: Vec<Refusal>,
 }
 
-/// A connected node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectedNode {
     pub name: String,
-    /// Whether the node is hidden.
     pub hidden: bool,
-    /// How long the node has been connected, in seconds.
     pub connected_s: u64,
     /// The release of the library on that node, once its agent has answered.
     pub library: Option<String>,

@@ -100,7 +100,6 @@ metrics! {
 }
 
 impl Metrics {
-    /// All metrics as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -125,7 +124,6 @@ impl Metrics {
         lines.collect()
     }
 
-    /// Increments the counter of a kind.
     pub fn count(family: &Family<Kind, Counter>, kind: &'static str) {
         family.get_or_create(&Kind(kind)).inc();
     }

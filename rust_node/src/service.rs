@@ -68,7 +68,6 @@ pub enum Output {
         key: Key,
         drainer: Pid,
     },
-    /// Remove that monitor.
     Demonitor {
         key: Key,
     },
@@ -88,7 +87,6 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service without drains.
     pub fn new(limits: ServiceLimits, metrics: Metrics) -> Self {
         Service {
             limits,
@@ -274,7 +272,6 @@ impl Service {
         self.history.refused(now)
     }
 
-    /// Records a refused request of a node.
     pub fn note_refusal(&mut self, now: Micros, peer: &str, supervisor: Option<&str>, why: String) {
         self.history.add_refused(now, peer, supervisor, why);
     }

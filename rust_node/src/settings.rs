@@ -20,10 +20,8 @@ use crate::distribution::{AllowList, Cookie, Limits, NodeName, Seed, names};
 pub use raw::{AskFlags, Find, Flags, Given};
 use raw::{OfFile, Raw};
 
-/// The environment variable with the cookie itself.
 pub const COOKIE_VARIABLE: &str = "DURABLE_HANDOFF_COOKIE";
 
-/// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
@@ -31,11 +29,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// The checked settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub name: NodeName,
-    /// Nodes to connect to.
     pub connect: Vec<Seed>,
     /// Nodes to connect to at every address of a host.
     pub connect_dns: Vec<Seed>,
@@ -44,23 +40,17 @@ pub struct Settings {
     /// Where to accept connections, if at all.
     pub listen: Option<SocketAddr>,
     pub cookie: Cookie,
-    /// The allow-list of peers.
     pub allow: AllowList,
-    /// Certificates, if TLS is used.
     pub tls: Option<TlsFiles>,
-    /// The port mapper's port.
     pub epmd_port: u16,
     /// The port of every node without a port of its own.
     pub dist_port: Option<u16>,
     /// Whether to register in EPMD when listening.
     pub register: bool,
-    /// Bounds and times of the distribution layer.
     pub limits: Limits,
-    /// Whether connected nodes are asked for more nodes.
     pub discovery: bool,
     /// Where HTTP is served, if at all.
     pub http: Option<SocketAddr>,
-    /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines there are, in `tracing`'s syntax; each command has its own default.
     pub log_level: Option<String>,
@@ -69,9 +59,6 @@ pub struct Settings {
 impl Settings {
     /// From flags (and, through them, the environment), the file they name, and `cookie` for the cookie's
     /// variable.
-    ///
-    /// # Errors
-    /// Every problem.
     pub fn load(given: impl Into<Given>, cookie: Option<String>) -> Result<Settings, Vec<String>> {
         let Given { config, raw, of_file } = given.into();
         let mut check = Check { of_file, problems: Vec::new() };
@@ -80,7 +67,6 @@ impl Settings {
     }
 }
 
-/// A check of settings, and the problems so far.
 struct Check {
     of_file: OfFile,
     problems: Vec<String>,

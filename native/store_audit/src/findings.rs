@@ -7,12 +7,10 @@ use serde::Serialize;
 use crate::object::{Heartbeat, Server};
 use crate::{MAX_FINDINGS, MAX_HEARTBEAT_AGE_MS};
 
-/// The result of an audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Readable servers in the store.
     pub servers: u64,
-    /// The servers by status.
     pub by_status: BTreeMap<String, u64>,
     /// The servers by owner and status. `-` stands for no owner.
     pub by_owner: BTreeMap<String, BTreeMap<String, u64>>,
@@ -22,14 +20,12 @@ pub struct Report {
     pub outlived_reservations: Findings<Reservation>,
     /// Servers recorded as running on a node that does not run.
     pub orphans: Findings<Orphan>,
-    /// Objects that cannot be read.
     pub unreadable: Findings<Unreadable>,
 }
 
 /// Findings of one kind: the number of all, and the first ones with their keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Findings<T> {
-    /// The number of findings.
     pub count: u64,
     /// Those with the smallest keys.
     pub first: Vec<T>,
@@ -39,7 +35,6 @@ pub struct Findings<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Node {
     pub name: String,
-    /// How old its last heartbeat is.
     pub heartbeat_age_ms: i64,
     /// Whether the heartbeat is young enough for a running node.
     pub fresh: bool,
@@ -50,7 +45,6 @@ pub struct Node {
 /// A server that stays down until its reservation is cleared or a caller asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reservation {
-    /// The key of the server's object.
     pub key: String,
     pub node: String,
     /// Milliseconds since the reservation expired.
@@ -60,20 +54,16 @@ pub struct Reservation {
 /// A server whose owner is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Orphan {
-    /// The key of the server's object.
     pub key: String,
     pub node: String,
     /// Whether another node starts the server without a request.
     pub permanent: bool,
-    /// Why the owner is considered gone.
     pub why: Gone,
 }
 
-/// Why an owner is considered gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "reason", content = "heartbeat_age_ms")]
 pub enum Gone {
-    /// The node has no heartbeat.
     NoHeartbeat,
     /// The node's heartbeat is this many milliseconds old.
     StaleHeartbeat(i64),
@@ -81,7 +71,6 @@ pub enum Gone {
     Restarted,
 }
 
-/// An object that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
     pub key: String,
@@ -89,8 +78,6 @@ pub struct Unreadable {
 }
 
 impl Report {
-    /// Whether the audit has no findings.
-    #[must_use]
     pub fn is_clean(&self) -> bool {
         self.outlived_reservations.count + self.orphans.count + self.unreadable.count == 0
     }

@@ -12,13 +12,13 @@
 //! |---|---|
 //! | the parts of an object that are read | [`object`] |
 //! | what counts as a finding | [`findings`] |
-//! | the printed table | [`table`] |
+//! | the printed table | `table` |
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "items without a comment are what their name and type say")]
 
 pub mod findings;
 pub mod object;
-pub mod table;
+mod table;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,19 +44,13 @@ const NODES: &str = "__nodes/";
 /// Progress of an audit. The total is unknown: a listing does not give it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Objects listed so far.
     pub listed: u64,
-    /// Objects read so far.
     pub read: u64,
-    /// Whether the listing is complete.
     pub complete: bool,
 }
 
 /// Audits everything under `prefix`, the supervisor's own. `now_ms` is the wall clock with which heartbeats
 /// and reservations are compared. `progress` is called after each object, and at the end.
-///
-/// # Errors
-/// When the store cannot be listed.
 pub async fn audit(
     store: &Store,
     prefix: &str,

@@ -48,10 +48,7 @@ struct StoredHeartbeat {
     heartbeat_meta: Option<serde_json::Value>,
 }
 
-/// Reads a server's object.
-///
-/// # Errors
-/// A sentence that says why the object cannot be read.
+/// Reads a server's object, or says in a sentence why it cannot be read.
 pub fn server(body: &[u8]) -> Result<Server, String> {
     if body.is_empty() {
         return Err("it is empty".to_owned());
@@ -65,10 +62,7 @@ pub fn server(body: &[u8]) -> Result<Server, String> {
     from_meta(&meta).ok_or_else(|| "its meta has no status".to_owned())
 }
 
-/// Reads a node's heartbeat.
-///
-/// # Errors
-/// A sentence that says why the heartbeat cannot be read.
+/// Reads a node's heartbeat, or says in a sentence why it cannot be read.
 pub fn heartbeat(body: &[u8]) -> Result<Heartbeat, String> {
     let stored: StoredHeartbeat =
         serde_json::from_slice(body).map_err(|error| format!("it is not a heartbeat: {error}"))?;

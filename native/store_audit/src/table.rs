@@ -1,52 +1,56 @@
 //! A report as text.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use crate::findings::{Findings, Gone, Report};
 
 /// The findings of one kind that are listed. Further ones are counted.
 const LISTED: usize = 20;
 
-/// The report as text: a few lines of counts, and one line for each finding.
-///
-/// # Errors
-/// Never for a `String`.
-pub fn write(report: &Report, out: &mut impl Write) -> fmt::Result {
-    writeln!(out, "{} servers", report.servers)?;
-    for (status, count) in &report.by_status {
-        writeln!(out, "  {status:<22} {count:>8}")?;
+/// A few lines of counts, and one line for each finding.
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "{} servers", self.servers)?;
+        for (status, count) in &self.by_status {
+            writeln!(out, "  {status:<22} {count:>8}")?;
+        }
+        writeln!(out, "\nowner                             running    others")?;
+        for (owner, statuses) in &self.by_owner {
+            let running = statuses.get("running").copied().unwrap_or_default();
+            let all: u64 = statuses.values().sum();
+            writeln!(out, "  {owner:<30} {running:>8}  {:>8}", all - running)?;
+        }
+        writeln!(out, "\nnode                              heartbeat")?;
+        for node in &self.nodes {
+            let state = match (node.fresh, node.draining) {
+                (false, _) => "stale",
+                (true, true) => "draining",
+                (true, false) => "",
+            };
+            writeln!(out, "  {:<30} {:>10} ago  {state}", node.name, duration(node.heartbeat_age_ms))?;
+        }
+        section(out, "reservations that outlived their time", &self.outlived_reservations, |found| {
+            format!("{}  for {}, over since {}", found.key, found.node, duration(found.outlived_ms))
+        })?;
+        section(out, "running on a node that does not run", &self.orphans, |found| {
+            let why = match found.why {
+                Gone::NoHeartbeat => "no heartbeat".to_owned(),
+                Gone::StaleHeartbeat(age) => format!("last heartbeat {} ago", duration(age)),
+                Gone::Restarted => "started again since".to_owned(),
+            };
+            let fate = if found.permanent { "" } else { ", not permanent: down until requested" };
+            format!("{}  on {}: {why}{fate}", found.key, found.node)
+        })?;
+        section(out, "unreadable objects", &self.unreadable, |found| format!("{}  {}", found.key, found.why))
     }
-    writeln!(out, "\nowner                             running    others")?;
-    for (owner, statuses) in &report.by_owner {
-        let running = statuses.get("running").copied().unwrap_or_default();
-        let all: u64 = statuses.values().sum();
-        writeln!(out, "  {owner:<30} {running:>8}  {:>8}", all - running)?;
-    }
-    writeln!(out, "\nnode                              heartbeat")?;
-    for node in &report.nodes {
-        let state = match (node.fresh, node.draining) {
-            (false, _) => "stale",
-            (true, true) => "draining",
-            (true, false) => "",
-        };
-        writeln!(out, "  {:<30} {:>10} ago  {state}", node.name, duration(node.heartbeat_age_ms))?;
-    }
-    section(out, "reservations that outlived their time", &report.outlived_reservations, |found| {
-        format!("{}  for {}, over since {}", found.key, found.node, duration(found.outlived_ms))
-    })?;
-    section(out, "running on a node that does not run", &report.orphans, |found| {
-        let why = match found.why {
-            Gone::NoHeartbeat => "no heartbeat".to_owned(),
-            Gone::StaleHeartbeat(age) => format!("last heartbeat {} ago", duration(age)),
-            Gone::Restarted => "started again since".to_owned(),
-        };
-        let fate = if found.permanent { "" } else { ", not permanent: down until requested" };
-        format!("{}  on {}: {why}{fate}", found.key, found.node)
-    })?;
-    section(out, "unreadable objects", &report.unreadable, |found| format!("{}  {}", found.key, found.why))
 }
 
-fn section<T>(out: &mut impl Write, title: &str, findings: &Findings<T>, line: impl Fn(&T) -> String) -> fmt::Result {
+fn section<T>(
+    out: &mut fmt::Formatter<'_>,
+    title: &str,
+    findings: &Findings<T>,
+    line: impl Fn(&T) -> String,
+) -> fmt::Result {
     writeln!(out, "\n{}: {title}", findings.count)?;
     for found in findings.first.iter().take(LISTED) {
         writeln!(out, "  {}", line(found))?;

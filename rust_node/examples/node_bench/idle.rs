@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::beam::{COOKIE, Process, get, node, unique, until};
 
-/// The figures.
 #[derive(Debug, Serialize)]
 pub struct Idle {
     connections: usize,
@@ -23,10 +22,8 @@ pub struct Idle {
     node_bytes: u64,
 }
 
-/// Connects and waits. The node uses its default tick time.
-///
-/// # Errors
-/// When a connection was lost, even if it was replaced, or when nothing could be measured.
+/// Connects and waits. The node uses its default tick time. A connection that was lost is an error, even if it
+/// was replaced.
 pub async fn measure(connections: usize, seconds: u64, tick_times_s: &[u64]) -> anyhow::Result<Idle> {
     let mut beams = Vec::new();
     let mut names = Vec::new();
@@ -66,7 +63,6 @@ pub async fn measure(connections: usize, seconds: u64, tick_times_s: &[u64]) -> 
 }
 
 impl Idle {
-    /// The figures as text.
     pub fn table(&self) -> String {
         let Idle { connections, tick_times_s, seconds, connected_at_the_end, youngest_s, dropped, node_bytes } = self;
         let tick_times: Vec<String> = tick_times_s.iter().map(u64::to_string).collect();

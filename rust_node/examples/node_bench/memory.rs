@@ -13,7 +13,6 @@ use crate::beam::{SOON, get, node, own_node, unique, until};
 
 const ID: DrainId = DrainId(1);
 
-/// The figures.
 #[derive(Debug, Serialize)]
 pub struct Memory {
     servers: u32,
@@ -79,7 +78,6 @@ async fn orders(mailbox: &mut Mailbox) -> anyhow::Result<()> {
 }
 
 impl Memory {
-    /// The figures as text.
     pub fn table(&self) -> String {
         let mb = |bytes: u64| format!("{}.{} MB", bytes / 1_048_576, bytes % 1_048_576 * 10 / 1_048_576);
         let each = self.registered_bytes.saturating_sub(self.before_bytes) / u64::from(self.servers.max(1));

@@ -12,7 +12,6 @@ use tokio::time::timeout;
 use crate::beam::{SOON, cpu, elixir, own_node, unique};
 use crate::certificates;
 
-/// One row.
 #[derive(Debug, Serialize)]
 pub struct RoundTrips {
     transport: &'static str,
@@ -53,7 +52,6 @@ impl Done {
     }
 }
 
-/// Every row.
 pub async fn measure(rounds: usize, round_ms: u64) -> anyhow::Result<Vec<RoundTrips>> {
     let directory = tempfile::tempdir()?;
     let (tls, erl) = certificates::make(directory.path())?;
@@ -170,7 +168,6 @@ fn median(figures: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The figures as text.
 pub fn table(rows: &[RoundTrips]) -> String {
     let mut text = "Round trips a second with a BEAM process (median of rounds, in turn)\n".to_owned();
     text.push_str("transport  in flight  from Rust  from a BEAM  ratio  CPU us Rust  CPU us BEAM\n");

@@ -32,7 +32,6 @@ pub(super) struct Agent<'a> {
     silence: Duration,
 }
 
-/// Why the command got no answer.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
     Unreachable(String),
@@ -224,17 +223,16 @@ fn unreachable(why: impl fmt::Display) -> NoAnswer {
 
 /// Prints a result, as JSON or as text.
 pub(super) fn show(json: bool, what: &(impl Serialize + fmt::Display)) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer_pretty(&mut out, what)?;
-        writeln!(out)?;
-    } else {
-        out.write_all(what.to_string().as_bytes())?;
-    }
+    show_as(json, what, |what| what.to_string())
+}
+
+/// As [`show`], for a result without a text of its own.
+pub(super) fn show_as<T: Serialize + ?Sized>(json: bool, what: &T, text: impl Fn(&T) -> String) -> anyhow::Result<()> {
+    let shown = if json { serde_json::to_string_pretty(what)? + "\n" } else { text(what) };
+    std::io::stdout().lock().write_all(shown.as_bytes())?;
     Ok(())
 }
 
-/// Prints a line on standard error.
 pub(super) fn say(text: &str) {
     // Standard error may be closed.
     let _closed = writeln!(std::io::stderr(), "durable-handoff-node: {text}");

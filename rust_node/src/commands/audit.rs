@@ -9,8 +9,9 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use state_store::{Settings, Store};
-use store_audit::{Progress, audit, table};
+use store_audit::{Progress, audit};
 
+use super::agent::show;
 use super::exit::Exit;
 
 /// The interval of progress lines when standard error is not a terminal.
@@ -31,10 +32,7 @@ pub struct AuditFlags {
     pub json: bool,
 }
 
-/// Audits a store and prints the result.
-///
-/// # Errors
-/// When the store cannot be listed or the result cannot be printed.
+/// Audits a store and prints the result. Fails when the store cannot be listed.
 pub async fn run(flags: AuditFlags) -> anyhow::Result<Exit> {
     let settings = Settings { read_only: true, ..Settings::default() };
     let store = Store::open(&flags.store, &settings).context("opening the store")?;
@@ -43,15 +41,7 @@ pub async fn run(flags: AuditFlags) -> anyhow::Result<Exit> {
     let report = audit(&store, &flags.prefix, now_ms, |progress| counter.show(progress, Instant::now())).await;
     counter.bar.finish_and_clear();
     let report = report.with_context(|| format!("auditing {}", store.url()))?;
-    let mut out = std::io::stdout().lock();
-    if flags.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
-        writeln!(out)?;
-    } else {
-        let mut text = String::new();
-        table::write(&report, &mut text)?;
-        out.write_all(text.as_bytes())?;
-    }
+    show(flags.json, &report)?;
     Ok(if report.is_clean() { Exit::Done } else { Exit::Findings })
 }
 

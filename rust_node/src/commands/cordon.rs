@@ -35,9 +35,6 @@ struct Cordoned {
 }
 
 /// Sends the request and prints the answer.
-///
-/// # Errors
-/// When the command could not start or print.
 pub async fn cordon(settings: Settings, flags: CordonFlags, cordon: bool) -> anyhow::Result<Exit> {
     let Some(seed) = settings.connect.first().cloned() else { anyhow::bail!("no node to cordon") };
     let node = start(&settings, random_creation())?;

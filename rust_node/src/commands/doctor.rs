@@ -3,14 +3,13 @@
 //! Guarantee: the command takes as long as the slowest node, at most [`WATCH`] longer than a handshake may.
 //! The command changes nothing: nodes see a hidden node connect and disconnect.
 
-use std::io::Write;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::agent::say;
+use super::agent::{say, show_as};
 use super::columns::columns;
 use super::exit::Exit;
 use super::run::{random_creation, start};
@@ -33,7 +32,6 @@ enum Outcome {
     Skipped,
 }
 
-/// The result for one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Row {
     node: String,
@@ -54,21 +52,11 @@ struct Row {
 }
 
 /// Tries every node that is configured or found in DNS, prints a table, and says what to do.
-///
-/// # Errors
-/// When the command could not start or print.
 pub async fn doctor(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     let node = start(&settings, random_creation())?;
     let rows = rows(&node, &settings).await;
     node.stop();
-    let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer_pretty(&mut out, &rows)?;
-        writeln!(out)?;
-    } else {
-        out.write_all(table(&rows).as_bytes())?;
-    }
-    drop(out);
+    show_as(json, &*rows, table)?;
     for row in &rows {
         if let Some(error) = &row.error {
             let advice = row.advice.map(|advice| format!("; {advice}")).unwrap_or_default();
@@ -134,9 +122,9 @@ async fn examine(node: &Node, seed: &Seed) -> Row {
 /// The row of a node that accepted the handshake and then ended the connection.
 fn lost(node: &Node, row: Row) -> Row {
     let known = node.troubles().list().into_iter().find(|unreachable| unreachable.name == row.node);
-    let cause = known.as_ref().and_then(|known| Cause::ALL.into_iter().find(|cause| cause.label() == known.cause));
+    let cause = known.as_ref().and_then(|known| Cause::ALL.iter().find(|cause| cause.label() == known.cause));
     let error = known.map_or_else(|| "it ended the connection".to_owned(), |known| known.error);
-    let cause = cause.unwrap_or(Cause::Handshake);
+    let cause = cause.copied().unwrap_or(Cause::Handshake);
     Row { tick: Outcome::Failed, cause: Some(cause.label()), error: Some(error), advice: Some(cause.advice()), ..row }
 }
 

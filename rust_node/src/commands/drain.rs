@@ -59,9 +59,6 @@ enum Answer {
 }
 
 /// Sends the request, shows the progress, prints the report.
-///
-/// # Errors
-/// When the command could not start or print.
 pub async fn drain(settings: Settings, flags: DrainFlags) -> anyhow::Result<Exit> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let Some(seed) = settings.connect.first().cloned() else { anyhow::bail!("no node to drain") };

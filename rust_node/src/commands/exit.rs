@@ -4,27 +4,17 @@
 
 use std::process::ExitCode;
 
-/// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Everything asked for was done, or `run` was stopped by a signal.
     Done = 0,
-    /// Something went wrong while it ran.
     Failed = 1,
-    /// A flag or a setting is wrong.
     Settings = 2,
-    /// The node, or every node, could not be reached.
     Unreachable = 3,
-    /// `audit` found something wrong.
     Findings = 4,
-    /// `drain` ended, and servers were left.
     Left = 5,
-    /// The node refused the request, or does not run the library.
     Refused = 6,
-    /// The node was lost before its report arrived.
     Lost = 7,
-    /// The command was interrupted. The requested operation continues.
     Interrupted = 130,
 }
 

@@ -1,7 +1,6 @@
 //! `nodes`: lists every node of the cluster with its release, age, load, and whether the node is draining.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::time::Duration;
 
 use handoff_wire::{AGENT_PROCESS, Describe, Description, Message, RequestId};
@@ -9,7 +8,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::agent::{say, why};
+use super::agent::{say, show_as, why};
 use super::columns::columns;
 use super::exit::Exit;
 use super::run::{random_creation, start};
@@ -36,22 +35,13 @@ pub struct NodeLine {
 }
 
 /// Connects, asks all nodes, prints the list.
-///
-/// # Errors
-/// When the command could not start or print.
 pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     let node = start(&settings, random_creation())?;
     let failures = connect_all(&node, &settings).await;
     let lines = ask(&node).await?;
     let hidden = node.peers().len();
     node.stop();
-    let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer_pretty(&mut out, &lines)?;
-        writeln!(out)?;
-    } else if !lines.is_empty() {
-        out.write_all(table(&lines).as_bytes())?;
-    }
+    show_as(json, &*lines, table)?;
     failures.iter().for_each(|failure| say(failure));
     if lines.is_empty() {
         say(match hidden {
@@ -152,6 +142,9 @@ fn line(name: String, description: Option<Description>) -> NodeLine {
 }
 
 fn table(lines: &[NodeLine]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
     let mut rows = vec![["NODE", "LIBRARY", "SUPERVISOR", "RELEASE", "AGE", "SERVERS", "STATE"].map(str::to_owned)];
     for line in lines {
         let library = line.library.clone().unwrap_or_else(|| "-".to_owned());

@@ -62,9 +62,6 @@ impl RebalanceFlags {
 }
 
 /// Connects, asks every node, shows the progress, prints the result.
-///
-/// # Errors
-/// When the command could not start or print.
 pub async fn rebalance(settings: Settings, flags: RebalanceFlags) -> anyhow::Result<Exit> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let node = start(&settings, random_creation())?;

@@ -50,9 +50,6 @@ struct Moved {
 }
 
 /// Sends the request, waits, prints the answer.
-///
-/// # Errors
-/// When the command could not start or print.
 pub async fn relocate(settings: Settings, flags: MoveFlags) -> anyhow::Result<Exit> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let Some(seed) = settings.connect.first().cloned() else { anyhow::bail!("no node to ask") };

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -26,13 +27,10 @@ use crate::settings::Settings;
 const QUERIES: usize = 16;
 
 /// Runs until SIGTERM or SIGINT, hands its drains back, and ends. A second signal ends the process at once.
-///
-/// # Errors
-/// When the node could not start, or could not hand back all drains.
 pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let began = Instant::now();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals =
+        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let bounds = http::Bounds::default();
     open_files::make_room(settings.limits.peers + settings.limits.handshakes + bounds.connections);
     let listener = bind(settings.listen, "listen").await?;
@@ -44,8 +42,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
             tokio::select! {
                 registered = epmd::register(settings.epmd_port, settings.name.name(), port) => Some(registered?),
                 // EPMD has a few seconds to answer.
-                _ = terminate.recv() => return Ok(Exit::Done),
-                _ = interrupt.recv() => return Ok(Exit::Done),
+                () = signals.recv() => return Ok(Exit::Done),
             }
         }
         _ => None,
@@ -55,7 +52,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
     let coordinator = Coordinator::new(&node, ServiceLimits::default())?;
     let stopping = CancellationToken::new();
     let (queries, asked) = mpsc::channel(QUERIES);
-    let mut working = tokio::spawn(coordinator.run(asked, stopping.clone()));
+    let working = tokio::spawn(coordinator.run(asked, stopping.clone()));
     if let Some(listener) = listener {
         info!(address = %listener.local_addr()?, "accepting connections");
         tokio::spawn(listener::run(node.clone(), listener));
@@ -74,9 +71,35 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
         tokio::spawn(http::serve(listener, http::router(source), bounds, node.stopped().clone()));
     }
     info!(name = %settings.name, release = RELEASE, "running");
+    until_stopped(working, &stopping, &mut signals).await?;
+    node.stop();
+    drop(registration);
+    info!("stopped");
+    Ok(Exit::Done)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Waits for a signal, and then until the coordinator has handed its drains back.
+async fn until_stopped(
+    mut working: JoinHandle<()>,
+    stopping: &CancellationToken,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.recv() => {}
         ended = &mut working => {
             ended.context("the coordinator has failed")?;
             anyhow::bail!("the coordinator ended unexpectedly");
@@ -85,14 +108,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<Exit> {
     stopping.cancel();
     tokio::select! {
         biased;
-        ended = working => ended.context("the coordinator has failed while stopping")?,
-        _ = terminate.recv() => anyhow::bail!("ended by a second signal before every drain was handed back"),
-        _ = interrupt.recv() => anyhow::bail!("ended by a second signal before every drain was handed back"),
+        ended = working => ended.context("the coordinator has failed while stopping"),
+        () = signals.recv() => anyhow::bail!("ended by a second signal before every drain was handed back"),
     }
-    node.stop();
-    drop(registration);
-    info!("stopped");
-    Ok(Exit::Done)
 }
 
 async fn bind(address: Option<SocketAddr>, what: &str) -> anyhow::Result<Option<TcpListener>> {

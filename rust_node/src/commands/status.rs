@@ -3,7 +3,6 @@
 //! Guarantee: it needs no cookie and connects to no cluster; an answer longer than [`LONGEST`] or later than
 //! [`ANSWER`] is an error.
 
-use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::agent::{say, show_as};
 use super::columns::columns;
 use super::exit::Exit;
 use crate::http::Status;
@@ -44,24 +44,15 @@ fn place(text: &str) -> Result<String, String> {
     place.map(|_| text.to_owned()).ok_or_else(wrong)
 }
 
-/// Asks the node and prints the answer.
-///
-/// # Errors
-/// When the answer cannot be read or the result cannot be printed.
+/// Asks the node and prints the answer. Fails when the answer cannot be read.
 pub async fn status(flags: StatusFlags) -> anyhow::Result<Exit> {
     let Ok(Ok(stream)) = timeout(ANSWER, TcpStream::connect(&flags.http)).await else {
-        let _closed = writeln!(std::io::stderr(), "durable-handoff-node: nothing serves HTTP on {}", flags.http);
+        say(&format!("nothing serves HTTP on {}", flags.http));
         return Ok(Exit::Unreachable);
     };
     let body = timeout(ANSWER, get(stream, &flags.http)).await.context("no answer in time")??;
     let status: Status = serde_json::from_slice(&body).context("not a durable-handoff-node of this release")?;
-    let mut out = std::io::stdout().lock();
-    if flags.json {
-        serde_json::to_writer_pretty(&mut out, &status)?;
-        writeln!(out)?;
-    } else {
-        out.write_all(table(&status).as_bytes())?;
-    }
+    show_as(flags.json, &status, table)?;
     Ok(Exit::Done)
 }
 

@@ -12,23 +12,17 @@ use tokio::sync::oneshot;
 
 use super::queue::SendError;
 
-/// Why a call has no reply.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The node is not connected.
     #[error("not connected")]
     NotConnected,
-    /// The callee has ended or does not exist.
     #[error("the callee is gone: {reason}")]
     Down { reason: String },
-    /// No reply arrived before the deadline.
     #[error("no answer in time")]
     Timeout,
-    /// The reply has an invalid shape.
     #[error("an answer of another shape")]
     Shape,
-    /// The request could not be sent.
     #[error("{source}")]
     Send {
         #[from]
@@ -40,7 +34,6 @@ pub enum CallError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     pub from: Pid,
-    /// The tag, which the reply repeats.
     tag: Term,
     pub body: Term,
 }
@@ -73,7 +66,6 @@ impl Request {
         of(&self.tag)
     }
 
-    /// The reply to the call, sent by the process `own`.
     pub(super) fn reply(self, own: &Pid, answer: Term) -> Message {
         let alias = self.alias().cloned();
         let message = tuple([self.tag, answer]);

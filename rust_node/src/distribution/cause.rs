@@ -8,104 +8,71 @@ use tokio_rustls::rustls::{self, AlertDescription};
 use super::epmd::PortMapperError;
 use super::handshake::HandshakeError;
 
-/// The cause of a failed connection. Its label is used by the metric and by `status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Cause {
-    Dns,
+/// Each cause with its label, which the metric and `status` use, and its advice.
+macro_rules! causes {
+    ($($(#[$doc:meta])* $cause:ident, $label:literal: $advice:literal;)*) => {
+        /// The cause of a failed connection.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Cause {
+            $($(#[$doc])* $cause,)*
+        }
+
+        impl Cause {
+            pub const ALL: &[Cause] = &[$(Cause::$cause),*];
+
+            pub fn label(self) -> &'static str {
+                match self {
+                    $(Cause::$cause => $label),*
+                }
+            }
+
+            pub fn advice(self) -> &'static str {
+                match self {
+                    $(Cause::$cause => $advice),*
+                }
+            }
+        }
+    };
+}
+
+causes! {
+    Dns, "dns": "check the host in the node's name, and the resolver of this machine";
     /// EPMD does not answer.
-    Epmd,
+    Epmd, "epmd": "start EPMD on the node's machine and open its port; \
+                   for nodes without EPMD give their port (NAME@HOST:PORT, or --dist-port for all)";
     /// EPMD answers, but knows no node of that name.
-    UnknownName,
+    UnknownName, "unknown_name": "start the node, or compare its name with what `epmd -names` shows on its machine";
     /// The node's port does not accept connections.
-    Port,
+    Port, "port": "open the node's distribution port in firewalls and network policies \
+                   (kernel's inet_dist_listen_min and _max fix it), or correct the port given";
     /// One side uses TLS and the other does not.
-    Tls,
-    Certificate,
-    Cookie,
+    Tls, "tls": "use TLS on both sides or on none: --tls-ca, --tls-certificate and --tls-key here, \
+                 -proto_dist inet_tls or inet6_tls there";
+    Certificate, "certificate": "both certificates must come from the authority in --tls-ca, be in date, \
+                                 and name the host of their node; the node's log has its view";
+    Cookie, "cookie": "give this node the cluster's cookie, with --cookie-file or DURABLE_HANDOFF_COOKIE";
     /// The node that answers has a different name from the one that was dialled.
-    Name,
+    Name, "name": "connect to the name that the node answers with";
     /// One name is long and the other is short.
-    NameKind,
+    NameKind, "name_kind": "use names of one kind: long ones (a dot or an address after the @) or short ones";
     /// The peer is too old, or is not an Erlang node.
-    Flags,
+    Flags, "flags": "run the node on OTP 25 or later; if it does, another service has its port";
     /// The peer does not accept this node's name.
-    Refused,
+    Refused, "refused": "allow this node's name there (net_kernel:allow/1)";
     /// The handshake began and did not complete.
-    Handshake,
+    Handshake, "handshake": "look in the node's log: it ended the handshake, or did not answer in time";
     /// The peer's tick time is shorter than this node can serve.
-    TickTime,
+    TickTime, "tick_time": "set net_ticktime of the node's kernel application to 8 or more";
 }
 
 impl Cause {
-    pub const ALL: [Cause; 13] = [
-        Cause::Dns,
-        Cause::Epmd,
-        Cause::UnknownName,
-        Cause::Port,
-        Cause::Tls,
-        Cause::Certificate,
-        Cause::Cookie,
-        Cause::Name,
-        Cause::NameKind,
-        Cause::Flags,
-        Cause::Refused,
-        Cause::Handshake,
-        Cause::TickTime,
-    ];
-
-    pub fn label(self) -> &'static str {
-        match self {
-            Cause::Dns => "dns",
-            Cause::Epmd => "epmd",
-            Cause::UnknownName => "unknown_name",
-            Cause::Port => "port",
-            Cause::Tls => "tls",
-            Cause::Certificate => "certificate",
-            Cause::Cookie => "cookie",
-            Cause::Name => "name",
-            Cause::NameKind => "name_kind",
-            Cause::Flags => "flags",
-            Cause::Refused => "refused",
-            Cause::Handshake => "handshake",
-            Cause::TickTime => "tick_time",
-        }
-    }
-
-    /// What an operator should do about this cause.
-    pub fn advice(self) -> &'static str {
-        match self {
-            Cause::Dns => "check the host in the node's name, and the resolver of this machine",
-            Cause::Epmd => {
-                "start EPMD on the node's machine and open its port; for nodes without EPMD give their port (NAME@HOST:PORT, or --dist-port for all)"
-            }
-            Cause::UnknownName => "start the node, or compare its name with what `epmd -names` shows on its machine",
-            Cause::Port => {
-                "open the node's distribution port in firewalls and network policies (kernel's inet_dist_listen_min and _max fix it), or correct the port given"
-            }
-            Cause::Tls => {
-                "use TLS on both sides or on none: --tls-ca, --tls-certificate and --tls-key here, -proto_dist inet_tls or inet6_tls there"
-            }
-            Cause::Certificate => {
-                "both certificates must come from the authority in --tls-ca, be in date, and name the host of their node; the node's log has its view"
-            }
-            Cause::Cookie => "give this node the cluster's cookie, with --cookie-file or DURABLE_HANDOFF_COOKIE",
-            Cause::Name => "connect to the name that the node answers with",
-            Cause::NameKind => "use names of one kind: long ones (a dot or an address after the @) or short ones",
-            Cause::Flags => "run the node on OTP 25 or later; if it does, another service has its port",
-            Cause::Refused => "allow this node's name there (net_kernel:allow/1)",
-            Cause::Handshake => "look in the node's log: it ended the handshake, or did not answer in time",
-            Cause::TickTime => "set net_ticktime of the node's kernel application to 8 or more",
-        }
-    }
-
     /// True for a cause that does not disappear by itself, such as a wrong cookie. A node that is absent may
     /// still arrive.
     pub fn is_misconfiguration(self) -> bool {
         !matches!(self, Cause::Dns | Cause::Epmd | Cause::UnknownName | Cause::Port | Cause::Handshake)
     }
 
-    /// The cause of a failed look-up in the port mapper.
     pub fn of_port_mapper(error: &PortMapperError) -> Cause {
         match error {
             PortMapperError::Unknown { .. } => Cause::UnknownName,

@@ -36,9 +36,7 @@ const BATCH: usize = 256 * 1024;
 pub const TICK_EVERY: Duration = Duration::from_secs(2);
 
 /// Takes over a stream after its handshake. `id` orders the connections of one peer: see [`Node::attach`].
-///
-/// # Errors
-/// [`NotTaken`]; the stream is closed then.
+/// The stream is closed when it is [`NotTaken`].
 pub(super) fn start<S>(node: &Node, stream: S, peer: &Peer, id: u64) -> Result<(), NotTaken>
 where
     S: AsyncRead + AsyncWrite + Send + 'static,

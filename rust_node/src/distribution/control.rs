@@ -7,11 +7,9 @@
 use erl_dist::term::PidOrAtom;
 use etf::{Atom, CheckError, Checked, Pid, Reference, Term, pid, reference};
 
-/// A process, by pid or by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Process {
     Pid(Pid),
-    /// By registered name.
     Name(String),
 }
 
@@ -24,28 +22,38 @@ impl From<Process> for PidOrAtom {
     }
 }
 
-/// A control message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Control {
-    /// A message to a pid.
-    Send { to: Pid },
-    /// A message to a registered name.
-    RegSend { from: Pid, to: String },
-    /// A message to an alias.
-    AliasSend { alias: Reference },
+    Send {
+        to: Pid,
+    },
+    RegSend {
+        from: Pid,
+        to: String,
+    },
+    AliasSend {
+        alias: Reference,
+    },
     /// A process of the peer links to a process here.
-    Link { from: Pid, to: Pid },
+    Link {
+        from: Pid,
+        to: Pid,
+    },
     /// A link is removed. The peer waits for the acknowledgement.
     UnlinkId {
-        /// The number that the acknowledgement repeats.
         id: Term,
         from: Pid,
         to: Pid,
     },
     /// A process of the peer monitors a process here.
-    Monitor { from: Pid, to: Process, reference: Reference },
-    /// The peer removes a monitor.
-    Demonitor { reference: Reference },
+    Monitor {
+        from: Pid,
+        to: Process,
+        reference: Reference,
+    },
+    Demonitor {
+        reference: Reference,
+    },
     /// A process that this node monitors has ended.
     MonitorExit {
         reference: Reference,
@@ -53,13 +61,15 @@ pub enum Control {
         reason: Option<String>,
     },
     /// The peer asks to spawn a process here.
-    SpawnRequest { reference: Reference, from: Pid },
+    SpawnRequest {
+        reference: Reference,
+        from: Pid,
+    },
     /// A valid message without effect here: exits of linked processes, group leaders, node links, replies to
     /// requests that this node never sends.
     Nothing,
 }
 
-/// Why a message is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
@@ -71,10 +81,7 @@ pub enum ControlError {
     },
     /// An unknown operation, or a known one with other fields.
     #[error("control message {operation:?}")]
-    Operation {
-        /// Its number, if it has one.
-        operation: Option<u64>,
-    },
+    Operation { operation: Option<u64> },
 }
 
 impl ControlError {
@@ -87,7 +94,6 @@ impl ControlError {
         }
     }
 
-    /// The label of the counter.
     pub fn label(&self) -> &'static str {
         match self {
             ControlError::Term { source: etf::Error::Check { source } } => match source {
@@ -107,9 +113,6 @@ impl ControlError {
 
 /// Parses a message into its control part and its undecoded payload. The payload is `None` when the message
 /// has none, or has one that is not accepted.
-///
-/// # Errors
-/// [`ControlError`].
 pub fn parse(message: &[u8]) -> Result<(Control, Option<Checked<'_>>), ControlError> {
     let (control, payload) = Checked::first(message).map_err(etf::Error::from)?;
     let control = control.decode()?;

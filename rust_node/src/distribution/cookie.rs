@@ -16,30 +16,19 @@ const LONGEST: usize = 255;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cookie(Arc<str>);
 
-/// Why there is no cookie.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CookieError {
-    /// The file cannot be read.
     #[error("cookie file {path}: {source}")]
     Io { path: String, source: std::io::Error },
-    /// Other users may read the file.
     #[error("cookie file {path}: mode {mode:04o}, takes 0600 or 0400 (chmod 600 {path})")]
-    Mode {
-        path: String,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The cookie is empty, too long, or not text.
+    Mode { path: String, mode: u32 },
     #[error("the cookie is empty, longer than 255 characters or not plain text")]
     Content,
 }
 
 impl Cookie {
     /// A cookie with that text.
-    ///
-    /// # Errors
-    /// [`CookieError::Content`].
     pub fn new(text: &str) -> Result<Self, CookieError> {
         let text = text.trim();
         if text.is_empty() || text.len() > LONGEST || text.chars().any(char::is_control) {
@@ -49,9 +38,6 @@ impl Cookie {
     }
 
     /// Reads the cookie from a file in the format of Erlang's `.erlang.cookie`.
-    ///
-    /// # Errors
-    /// Any [`CookieError`].
     pub fn from_file(path: &Path) -> Result<Self, CookieError> {
         let io = |source| CookieError::Io { path: path.display().to_string(), source };
         let file = File::open(path).map_err(io)?;

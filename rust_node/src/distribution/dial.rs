@@ -23,21 +23,16 @@ use crate::metrics::Metrics;
 /// The most addresses of one host that are tried.
 const ADDRESSES: usize = 8;
 
-/// Why a dial failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
-    /// DNS has no address for the host.
     #[error("host {host}: {source}")]
     Resolve { host: String, source: io::Error },
-    /// EPMD on the node's machine failed.
     #[error("{source}")]
     PortMapper {
-        /// The error of EPMD.
         #[from]
         source: PortMapperError,
     },
-    /// The node's port does not accept the connection.
     #[error("port {port} of {host}: {source}")]
     Connect { host: String, port: u16, source: io::Error },
     #[error("{source}")]
@@ -45,7 +40,6 @@ pub enum DialError {
         #[from]
         source: HandshakeError,
     },
-    /// A step took too long.
     #[error("no answer in time from {at}")]
     Timeout { at: Step },
     /// This node does not accept the connection.
@@ -78,7 +72,6 @@ impl fmt::Display for Step {
     }
 }
 
-/// Records the last step that a dial has reached.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
     pub step: Step,
@@ -116,17 +109,11 @@ impl DialError {
 }
 
 /// Connects to a node.
-///
-/// # Errors
-/// [`DialError`].
 pub async fn dial(node: &Node, seed: &Seed) -> Result<(), DialError> {
     dial_traced(node, seed, &mut Trace::default()).await
 }
 
 /// Connects to a node, and records the steps in `trace`.
-///
-/// # Errors
-/// [`DialError`].
 pub async fn dial_traced(node: &Node, seed: &Seed, trace: &mut Trace) -> Result<(), DialError> {
     let text = seed.name.to_string();
     if !node.options().allow.allows(&text) {

@@ -33,7 +33,6 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// only one.
 const SHORT_CONNECTIONS: u32 = 4;
 
-/// The nodes to keep connected.
 #[derive(Debug, Clone)]
 pub struct Dialler {
     node: Node,
@@ -55,7 +54,6 @@ impl Dialler {
         dialler
     }
 
-    /// The names of all nodes to keep connected.
     pub fn known(&self) -> Vec<String> {
         self.lock().iter().cloned().collect()
     }
@@ -132,7 +130,6 @@ impl Dialler {
         }
     }
 
-    /// Looks a host up at intervals.
     async fn resolve(self, host: Seed) {
         let every = self.node.options().limits.discovery;
         loop {

@@ -83,10 +83,7 @@ impl Resolver {
         }
     }
 
-    /// The SRV records of a name.
-    ///
-    /// # Errors
-    /// The error of the last server that was asked; `NotFound` without servers.
+    /// The SRV records of a name, or the error of the last server that was asked; `NotFound` without servers.
     pub(super) async fn services(&self, name: &str) -> io::Result<Vec<Service>> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no DNS server is known");
         for name in self.names(name) {

@@ -23,39 +23,22 @@ const NAMES: u64 = 64 * 1024;
 /// The time limit of one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a request to EPMD failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PortMapperError {
-    /// It cannot be reached.
     #[error("EPMD on {host}:{port}: {source}")]
     Io { host: String, port: u16, source: std::io::Error },
-    /// Its answer is invalid.
     #[error("EPMD on {host}: {source}")]
     Answer { host: String, source: EpmdError },
-    /// EPMD knows no such node.
     #[error("EPMD on {host} knows no node {name}")]
-    Unknown {
-        host: String,
-        /// The name that was looked up.
-        name: String,
-    },
-    /// EPMD does not register the name.
+    Unknown { host: String, name: String },
     #[error("EPMD on {host} does not register {name}: another node of that name may run there")]
-    Taken {
-        host: String,
-        /// The name to be registered.
-        name: String,
-    },
-    /// It did not answer in time.
+    Taken { host: String, name: String },
     #[error("EPMD on {host} does not answer")]
     Timeout { host: String },
 }
 
 /// The port of node `name` on `host`, which has these addresses.
-///
-/// # Errors
-/// [`PortMapperError`].
 pub async fn lookup(host: &str, addresses: &[IpAddr], epmd_port: u16, name: &str) -> Result<u16, PortMapperError> {
     let ask = async {
         let client = EpmdClient::new(connect(host, addresses, epmd_port).await?);
@@ -70,9 +53,6 @@ pub async fn lookup(host: &str, addresses: &[IpAddr], epmd_port: u16, name: &str
 }
 
 /// The names of the nodes on `host`, of either kind, as far as they fit into [`NAMES`] bytes.
-///
-/// # Errors
-/// [`PortMapperError`].
 pub async fn names(host: &str, addresses: &[IpAddr], epmd_port: u16) -> Result<Vec<String>, PortMapperError> {
     let failed = |source| PortMapperError::Io { host: host.to_owned(), port: epmd_port, source };
     let ask = async {
@@ -108,10 +88,8 @@ impl Drop for Registration {
     }
 }
 
-/// Registers this node as hidden, and again whenever EPMD has lost the registration.
-///
-/// # Errors
-/// [`PortMapperError`] if the first registration fails; later failures are logged, and it tries again.
+/// Registers this node as hidden, and again whenever EPMD has lost the registration. Only a failure of the
+/// first registration is an error; later ones are logged, and it tries again.
 pub async fn register(epmd_port: u16, name: &str, port: u16) -> Result<Registration, PortMapperError> {
     let (connection, creation) = register_once(epmd_port, name, port).await?;
     let name = name.to_owned();

@@ -18,7 +18,6 @@ use super::resolve;
 /// The time limit of DNS.
 const DNS: Duration = Duration::from_secs(5);
 
-/// The result of one search.
 #[derive(Debug, Default)]
 pub struct Found {
     pub seeds: Vec<Seed>,
@@ -34,9 +33,7 @@ pub struct Found {
 /// Kubernetes service and machines on Fly.io are. A host that begins with `_` is a service
 /// (`_dist._tcp.app.internal`): its SRV records have the hosts of nodes and, unless the service is `_epmd`,
 /// their ports. A `*` in the name matches any characters in the names that EPMD has there.
-///
-/// # Errors
-/// [`DialError::Resolve`], or [`DialError::Timeout`].
+/// The error is [`DialError::Resolve`] or [`DialError::Timeout`].
 pub async fn nodes_at(node: &Node, wanted: &Seed) -> Result<Found, DialError> {
     let (base, host) = (wanted.name.name(), wanted.name.host());
     let resolved = timeout(DNS, places(node, wanted)).await;

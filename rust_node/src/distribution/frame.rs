@@ -22,10 +22,8 @@ pub enum Frame<'a> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The frame is longer than the limit.
     #[error("a frame of {length} bytes, takes at most {limit}")]
     TooLong { length: usize, limit: usize },
-    /// A first byte other than [`PASS_THROUGH`].
     #[error("a frame of type {got}, takes {PASS_THROUGH}")]
     Type { got: u8 },
     #[error("{source}")]
@@ -36,9 +34,6 @@ pub enum FrameError {
 }
 
 /// Reads one frame into `buffer`.
-///
-/// # Errors
-/// [`FrameError`].
 pub async fn read<'a, R: AsyncRead + Unpin>(
     reader: &mut R,
     buffer: &'a mut Vec<u8>,

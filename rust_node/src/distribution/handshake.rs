@@ -39,7 +39,6 @@ pub enum Prefix {
     Four,
 }
 
-/// The facts about this node that the handshake needs.
 #[derive(Debug, Clone)]
 pub struct Local {
     pub name: NodeName,
@@ -47,23 +46,19 @@ pub struct Local {
     pub cookie: Cookie,
 }
 
-/// The other node, after the handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     pub name: NodeName,
-    /// Its capability flags.
     pub flags: DistributionFlags,
     pub creation: u32,
 }
 
 impl Peer {
-    /// Whether the peer is a hidden node.
     pub fn is_hidden(&self) -> bool {
         !self.flags.contains(DistributionFlags::PUBLISHED)
     }
 }
 
-/// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -72,19 +67,12 @@ pub enum HandshakeError {
         #[from]
         source: std::io::Error,
     },
-    /// A message longer than any of the handshake.
     #[error("a handshake message of {length} bytes")]
     TooLong { length: usize },
-    /// The message is not the expected one, or is truncated.
     #[error("expected {expected}")]
-    Unexpected {
-        /// What was expected.
-        expected: &'static str,
-    },
-    /// The peer has another cookie.
+    Unexpected { expected: &'static str },
     #[error("the peer has another cookie")]
     Cookie,
-    /// The peer refuses this node.
     #[error("the peer answers {status:?}")]
     Refused {
         /// The status that the peer sent, cut to 64 bytes.
@@ -93,18 +81,12 @@ pub enum HandshakeError {
     /// The name is malformed, or is not the one that was dialled.
     #[error("peer name: {problem}")]
     Name { problem: String },
-    /// One name is long and the other is short.
     #[error("{peer} and {own} are a long and a short name")]
     NameKind { peer: NodeName, own: NodeName },
-    /// The peer lacks required flags.
     #[error("the peer lacks what OTP 25 requires")]
     Flags,
-    /// This node refuses the peer.
     #[error("not let in: {status}")]
-    NotLetIn {
-        /// The status that was sent to the peer.
-        status: &'static str,
-    },
+    NotLetIn { status: &'static str },
 }
 
 /// This node's capability flags: no distribution header, no fragments, no remote spawn. The OTP documentation explains
@@ -117,7 +99,6 @@ pub fn flags() -> DistributionFlags {
         | DistributionFlags::EXIT_PAYLOAD
 }
 
-/// The flags that a peer must have.
 fn required() -> DistributionFlags {
     DistributionFlags::HANDSHAKE_23
         | DistributionFlags::EXTENDED_REFERENCES
@@ -128,9 +109,6 @@ fn required() -> DistributionFlags {
 }
 
 /// Connects: runs the client's side on a fresh stream to the node called `expected`.
-///
-/// # Errors
-/// [`HandshakeError`].
 pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     prefix: Prefix,
@@ -200,9 +178,6 @@ pub struct Named<S> {
 }
 
 /// Accepts: reads the name that the peer claims.
-///
-/// # Errors
-/// [`HandshakeError`].
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S, prefix: Prefix) -> Result<Named<S>, HandshakeError> {
     let mut wire = Wire { stream, prefix };
     let message = wire.receive().await?;
@@ -241,9 +216,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Named<S> {
 
     /// Continues the handshake. `status` is `ok` or `ok_simultaneous`, never `alive`: its answer would cost
     /// one more round trip for a connection that is replaced anyway once the peer has proved itself.
-    ///
-    /// # Errors
-    /// [`HandshakeError`].
     pub async fn let_in(mut self, status: &'static str, local: &Local) -> Result<(S, Peer), HandshakeError> {
         self.wire.send(format!("s{status}").as_bytes()).await?;
         let own_challenge: u32 = rand::random();

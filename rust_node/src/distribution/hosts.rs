@@ -14,10 +14,8 @@ use tokio::time::timeout;
 /// The delay between the starts of two attempts.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Connects to that port at each of the addresses. The first connection wins.
-///
-/// # Errors
-/// The error of the address that failed last.
+/// Connects to that port at each of the addresses. The first connection wins; without one, the error is that
+/// of the address that failed last.
 pub(super) async fn connect(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
     let mut left = addresses.iter();
     let mut attempts = JoinSet::new();

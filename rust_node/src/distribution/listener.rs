@@ -23,7 +23,6 @@ use crate::metrics::Metrics;
 /// The pause after a failed accept, for example when the machine has no file descriptors left.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Accepts connections until the node stops.
 pub async fn run(node: Node, listener: TcpListener) {
     let room = Arc::new(Semaphore::new(node.options().limits.handshakes));
     loop {
@@ -115,7 +114,6 @@ where
     Ok(())
 }
 
-/// The label of the counter.
 pub(super) fn label(error: &HandshakeError) -> &'static str {
     match error {
         HandshakeError::Io { .. } => "io",

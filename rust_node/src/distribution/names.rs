@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 pub use erl_dist::node::NodeName;
 
-/// Why a text is not the name of a node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("node name {text:?}: {why}")]
 pub struct NameError {
@@ -23,9 +22,6 @@ impl NameError {
 }
 
 /// Parses `name@host`.
-///
-/// # Errors
-/// [`NameError`].
 pub fn parse(text: &str) -> Result<NodeName, NameError> {
     let name = NodeName::from_str(text).map_err(|error| NameError::new(text, error))?;
     let plain = |part: &str| part.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '@' && c != '/');
@@ -48,9 +44,6 @@ impl From<NodeName> for Seed {
 
 /// Parses `name@host` and `name@host:port`. An IPv6 address is in brackets when a port follows:
 /// `name@[fd00::7]:9105`, but also `name@fd00::7`.
-///
-/// # Errors
-/// [`NameError`].
 pub fn parse_seed(text: &str) -> Result<Seed, NameError> {
     let wrong = |why: &str| NameError::new(text, why);
     let Some((name, host)) = text.split_once('@') else { return parse(text).map(Seed::from) };
@@ -89,12 +82,10 @@ pub fn is_long(name: &NodeName) -> bool {
 pub struct AllowList(Arc<[String]>);
 
 impl AllowList {
-    /// An allow-list of these patterns.
     pub fn new(patterns: impl IntoIterator<Item = String>) -> Self {
         AllowList(patterns.into_iter().collect())
     }
 
-    /// Whether that name is allowed.
     pub fn allows(&self, name: &str) -> bool {
         self.0.is_empty() || self.0.iter().any(|pattern| matches(pattern, name))
     }

@@ -31,17 +31,13 @@ use super::troubles::Troubles;
 use super::watches::{Watch, Watcher};
 use crate::metrics::Metrics;
 
-/// The configuration of a node.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
     /// Name, creation number, cookie.
     pub local: Local,
     pub limits: Limits,
-    /// The allow-list of peers.
     pub allow: AllowList,
-    /// TLS settings; they apply to all connections.
     pub tls: Option<Tls>,
-    /// The port mapper's port.
     pub epmd_port: u16,
     /// The port of every node without a port of its own. Without this value EPMD is asked.
     pub dist_port: Option<u16>,
@@ -163,9 +159,6 @@ impl Node {
     }
 
     /// Sends a term to a process of a connected node.
-    ///
-    /// # Errors
-    /// [`SendError`].
     pub fn send(&self, peer: &str, from: &Pid, to: &Process, message: Term) -> Result<(), SendError> {
         self.push(
             peer,
@@ -177,9 +170,6 @@ impl Node {
     }
 
     /// Calls a registered process of a connected node. The monitor on it is set before the request is sent.
-    ///
-    /// # Errors
-    /// [`CallError`].
     pub async fn call(&self, peer: &str, process: &str, body: Term, timeout: Duration) -> Result<Term, CallError> {
         let target = Process::Name(process.to_owned());
         let (own, number) = (self.0.numbers.new_call_pid(), self.new_number());
@@ -211,9 +201,6 @@ impl Node {
     }
 
     /// Answers a call.
-    ///
-    /// # Errors
-    /// [`SendError`].
     pub fn reply(&self, peer: &str, own: &Pid, request: Request, answer: Term) -> Result<(), SendError> {
         self.push(peer, request.reply(own, answer))
     }
@@ -269,7 +256,6 @@ impl Node {
         self.0.numbers.new_pid()
     }
 
-    /// Queues a message to a peer.
     pub(super) fn push(&self, peer: &str, message: Message) -> Result<(), SendError> {
         let frame = written(message)?;
         self.lock().peers.push(peer, frame)

@@ -49,7 +49,6 @@ pub(super) fn number_of(reference: &Reference) -> Option<u64> {
     }
 }
 
-/// The low and the high half of a number.
 fn halves(number: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
     [u32::from_be_bytes([e, f, g, h]), u32::from_be_bytes([a, b, c, d])]

@@ -17,7 +17,6 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub(super) struct Peers {
     links: BTreeMap<Arc<str>, Link>,
-    /// Nodes that this node is dialling.
     dialling: HashSet<String>,
     metrics: Metrics,
 }
@@ -47,26 +46,21 @@ pub(super) struct Monitor {
 pub struct PeerInfo {
     pub name: String,
     pub hidden: bool,
-    /// How long the node has been connected, in seconds.
     pub connected_s: u64,
 }
 
 /// Why a finished handshake was not registered as a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotTaken {
-    /// The peer has made a newer connection.
     #[error("the peer has connected again since")]
     Outdated,
-    /// The limit of connections is reached.
     #[error("too many connections")]
     TooMany,
-    /// This node is stopping.
     #[error("this node stops")]
     Stopped,
 }
 
 impl NotTaken {
-    /// The label of the counter.
     pub(super) fn label(self) -> &'static str {
         match self {
             NotTaken::Outdated => "outdated",
@@ -103,12 +97,10 @@ impl Peers {
         self.links.get_key_value(peer).map(|(name, _)| Arc::clone(name))
     }
 
-    /// The id of a peer's connection.
     pub(super) fn id(&self, peer: &str) -> Option<u64> {
         self.links.get(peer).map(|link| link.id)
     }
 
-    /// The token that ends a peer's connection.
     pub(super) fn end(&self, peer: &str) -> Option<CancellationToken> {
         self.links.get(peer).map(|link| link.end.clone())
     }

@@ -65,7 +65,6 @@ impl Processes {
         Some(receiver)
     }
 
-    /// Removes a process and returns its mailbox.
     pub(super) fn unregister(&mut self, name: &str, pid: &Pid) -> Option<UnboundedSender<Inbound>> {
         self.0.get(name).filter(|process| process.pid == *pid)?;
         self.0.remove(name).map(|process| process.mailbox)

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-/// Why a frame was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -42,10 +41,7 @@ pub(super) fn queue(limit: usize) -> (Queue, Frames) {
 }
 
 impl Queue {
-    /// Queues a frame.
-    ///
-    /// # Errors
-    /// `Full` when the queue would exceed its limit, `NotConnected` when the connection has ended.
+    /// Queues a frame: `Full` when the queue would exceed its limit, `NotConnected` when the connection has ended.
     pub(super) fn push(&self, frame: Vec<u8>) -> Result<(), SendError> {
         let length = frame.len();
         if self.unwritten.fetch_add(length, Ordering::AcqRel) + length > self.limit {
@@ -62,7 +58,6 @@ impl Queue {
 }
 
 impl Frames {
-    /// Records that this many bytes were written to the socket.
     pub(super) fn written(&self, bytes: usize) {
         self.unwritten.fetch_sub(bytes, Ordering::AcqRel);
     }

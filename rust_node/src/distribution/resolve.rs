@@ -27,10 +27,8 @@ type UnderWay = Mutex<BTreeMap<String, watch::Receiver<Option<Answer>>>>;
 
 type LookUp = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// The addresses of a host, of both families; at least one.
-///
-/// # Errors
-/// The error of the system's resolver; `TimedOut` when it does not answer in time.
+/// The addresses of a host, of both families; at least one. The error is that of the system's resolver, or
+/// `TimedOut` when it does not answer in time.
 pub(super) async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     static SYSTEM: LazyLock<Resolver> = LazyLock::new(|| Resolver::new(AT_ONCE, ANSWER, system));
     SYSTEM.resolve(host).await

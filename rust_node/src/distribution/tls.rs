@@ -14,18 +14,15 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tracing::{info, warn};
 
-/// The certificate files, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// CA certificates, PEM. Every peer's certificate must be issued by one of them.
     pub ca: PathBuf,
     /// This node's certificate, followed by intermediate CA certificates, PEM.
     pub certificate: PathBuf,
-    /// The private key of `certificate`, PEM.
     pub key: PathBuf,
 }
 
-/// Why TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
@@ -67,9 +64,6 @@ impl std::fmt::Debug for Tls {
 
 impl Tls {
     /// Reads the files.
-    ///
-    /// # Errors
-    /// [`TlsError`].
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
         let read = stamps(files);
         let configs = Configs::load(files)?;

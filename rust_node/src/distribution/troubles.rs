@@ -31,7 +31,6 @@ const STRANGERS: usize = 64;
 /// Why the node should be connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The node is configured.
     Configured,
     /// Another node or DNS has named the node.
     Found,
@@ -39,7 +38,6 @@ pub enum Origin {
     Stranger,
 }
 
-/// A node that is not connected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreachable {
     /// The name of the node, or the address from which it dialled.
@@ -47,9 +45,7 @@ pub struct Unreachable {
     /// [`Cause::label`].
     pub cause: String,
     pub error: String,
-    /// What to do about it.
     pub advice: String,
-    /// How long the node has not been connected, in seconds.
     pub since_s: u64,
     pub times: u64,
 }
@@ -131,7 +127,6 @@ impl Troubles {
         }
     }
 
-    /// The nodes that are not connected now, by name.
     pub fn list(&self) -> Vec<Unreachable> {
         let now = Instant::now();
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,11 +142,10 @@ impl Troubles {
         current.map(unreachable).collect()
     }
 
-    /// Sets the gauge of each cause.
     pub fn count(&self, metrics: &Metrics) {
         let now = Instant::now();
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for cause in Cause::ALL {
+        for &cause in Cause::ALL {
             let of_it = all.values().filter(|trouble| trouble.cause == cause && !trouble.is_over(now)).count();
             let gauge = metrics.unreachable.get_or_create(&Kind(cause.label()));
             gauge.set(i64::try_from(of_it).unwrap_or(i64::MAX));

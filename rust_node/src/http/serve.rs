@@ -23,7 +23,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time between two warnings about failed accepts.
 const LOG_EVERY: Duration = Duration::from_secs(300);
 
-/// The limits for clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// The most connections; more are closed at once.
@@ -41,7 +40,6 @@ impl Default for Bounds {
     }
 }
 
-/// Serves until it is cancelled.
 pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, until: CancellationToken) {
     let room = Arc::new(Semaphore::new(bounds.connections));
     let mut builder = http1::Builder::new();

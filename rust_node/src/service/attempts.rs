@@ -20,7 +20,6 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// Records the start of an attempt.
     pub(super) fn started(&mut self, id: ServerId, attempt: u32, now: Micros) {
         self.under_way.insert(id, (attempt, now));
     }

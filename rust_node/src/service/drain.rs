@@ -35,9 +35,7 @@ pub(super) struct Drain {
     pub(super) opened: Micros,
     /// When the last message of the drain's process arrived.
     pub(super) received_at: Micros,
-    /// When the last progress was sent to the drain's process.
     pub(super) progress_sent_at: Micros,
-    /// When the progress was last logged.
     logged_at: Micros,
     pub(super) pace: Pace,
     /// Adds node, number and supervisor to every log line of the drain.
@@ -60,7 +58,6 @@ enum Stage {
     Over { engine: Box<Engine>, attempts: Attempts, since: Micros },
 }
 
-/// The effect of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     Fine,
@@ -103,7 +100,6 @@ impl Drain {
         }
     }
 
-    /// Handles a message for this drain.
     pub(super) fn take(&mut self, now: Micros, message: Message, storage: &mut Storage, metrics: &Metrics) -> Taken {
         match message {
             Message::Servers(chunk) => self.servers(chunk.first, chunk.servers),

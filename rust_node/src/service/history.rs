@@ -16,7 +16,7 @@ const TARGETS: usize = 50;
 const TEXT: usize = 300;
 
 /// A drain that this node coordinated, or lost.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EndedDrain {
     /// Counts the drains that have ended. Distinguishes two drains with equal fields.
     pub number: u64,
@@ -31,7 +31,6 @@ pub struct EndedDrain {
     /// `done`, `deadline`, `failures` or `cancelled`; or why this node did not see the end, such as
     /// `peer_down`.
     pub ended: String,
-    /// Seconds since the end.
     pub ago_s: u64,
     /// Servers that should move. For a rebalance: what the node had above its share.
     pub total: u64,
@@ -52,15 +51,12 @@ pub struct EndedDrain {
     pub limit: u32,
 }
 
-/// A request that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// The node that sent the request.
     pub node: String,
     /// The supervisor, for requests about a drain.
     pub supervisor: Option<String>,
     pub why: String,
-    /// Seconds since the refusal.
     pub ago_s: u64,
 }
 
@@ -111,13 +107,8 @@ impl EndedDrain {
         // Servers that the node keeps as its share were never meant to move.
         let left = report.left.iter().filter(|(reason, _)| **reason != Reason::Kept);
         EndedDrain {
-            number: 0,
-            node: String::new(),
-            supervisor: String::new(),
-            goal: String::new(),
             idle: report.balance.as_ref().and_then(|balance| balance.idle).map(|idle| idle.name().to_owned()),
             ended: report.ended.map_or("unknown", handoff_core::Ended::name).to_owned(),
-            ago_s: 0,
             total: report.balance.as_ref().map_or(report.total, |balance| balance.excess),
             moved: report.moved,
             left: left.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
@@ -129,6 +120,7 @@ impl EndedDrain {
             targets: by_count.into_iter().collect(),
             highest: report.concurrency.highest,
             limit: report.concurrency.last,
+            ..EndedDrain::default()
         }
     }
 }

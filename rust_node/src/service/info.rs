@@ -15,7 +15,6 @@ pub struct DrainInfo {
     pub goal: String,
     /// `loading`, `running` or `over`.
     pub stage: String,
-    /// Milliseconds since the drain was opened.
     pub age_ms: u64,
     /// Servers that should move. For a rebalance: what the node has above its share.
     pub total: u64,

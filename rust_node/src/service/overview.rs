@@ -23,7 +23,6 @@ pub struct SupervisorLine {
     pub name: String,
     /// The release of the application.
     pub release: Option<String>,
-    /// Seconds since the supervisor started.
     pub age_s: Option<i64>,
     pub servers: u64,
     /// Whether the supervisor accepts no servers, because its node is draining or cordoned.
@@ -46,7 +45,6 @@ impl SupervisorLine {
         }
     }
 
-    /// The state in one word.
     pub fn state(&self) -> &'static str {
         match (self.cordoned, self.draining) {
             (Some(true), _) => "cordoned",
@@ -69,7 +67,6 @@ impl Overview {
         self.asked_at.is_none_or(|at| now.since(at) >= AGAIN)
     }
 
-    /// Records that these nodes are asked now.
     pub fn ask(&mut self, now: Micros, peers: BTreeSet<Arc<str>>) {
         self.asked_at = Some(now);
         self.nodes.retain(|peer, _| peers.contains(peer));
@@ -81,7 +78,6 @@ impl Overview {
         self.asked.contains(peer)
     }
 
-    /// Stores the answer of a node that was asked.
     pub fn take(&mut self, now: Micros, peer: &Arc<str>, description: Description) {
         if !self.asked.remove(peer) {
             return;
@@ -97,7 +93,6 @@ impl Overview {
         self.nodes.insert(Arc::clone(peer), (now, lines));
     }
 
-    /// The number of cordoned supervisors.
     pub fn cordoned(&self) -> usize {
         self.nodes.values().flat_map(|(_, lines)| lines).filter(|line| line.cordoned == Some(true)).count()
     }

@@ -16,7 +16,6 @@ const AGAIN: Micros = Micros::from_millis(2_000);
 enum Stage {
     /// The node was announced to at this time, and its agent has not answered.
     Announced(Micros),
-    /// The agent has answered.
     Welcome(Agent),
 }
 
@@ -39,7 +38,6 @@ impl Presence {
         self.peers.insert(peer, Stage::Announced(now));
     }
 
-    /// Records that a node has disconnected.
     pub fn remove_node(&mut self, peer: &str) {
         self.peers.remove(peer);
     }
@@ -87,7 +85,6 @@ impl Presence {
         announced.min()
     }
 
-    /// The agents that know this node.
     pub fn agents(&self) -> impl Iterator<Item = (&Arc<str>, &Agent)> {
         self.peers.iter().filter_map(|(peer, stage)| match stage {
             Stage::Welcome(agent) => Some((peer, agent)),

@@ -71,7 +71,6 @@ impl Storage {
         (self.drains == 0).then(|| self.idle_since + remember)
     }
 
-    /// The number of names of nodes and modules.
     pub(super) fn names(&self) -> usize {
         self.shared.names.len().max(self.nodes.len()) + self.modules.len()
     }

@@ -60,14 +60,11 @@ pub struct AskFlags {
 
 impl AskFlags {
     /// Connects to that node only.
-    #[must_use]
     pub fn of_node(self, node: &str) -> Given {
         let connect = Some(vec![node.to_owned()]);
         self.given(Raw { connect, ..Raw::default() }, OfFile::Join)
     }
 
-    /// Connects to the nodes that `find` describes.
-    #[must_use]
     pub fn of_cluster(self, find: Find) -> Given {
         self.given(find.into(), OfFile::FindAndJoin)
     }
@@ -95,7 +92,6 @@ impl OfFile {
         }
     }
 
-    /// The settings that the command takes.
     pub(super) fn select(self, raw: Raw) -> Raw {
         match self {
             OfFile::All => raw,

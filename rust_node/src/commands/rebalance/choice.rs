@@ -11,7 +11,6 @@ use crate::commands::nodes::NodeLine;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) name: String,
-    /// The number of servers of the supervisor on this node.
     pub(super) servers: u64,
     /// Why this node cannot be asked.
     pub(super) too_old: Option<String>,

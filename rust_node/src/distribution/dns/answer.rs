@@ -15,14 +15,12 @@ const JUMPS: usize = 127;
 const SRV: u16 = 33;
 const INTERNET: u16 = 1;
 
-/// Host and port of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     pub host: String,
     pub port: u16,
 }
 
-/// Why an answer cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AnswerError {
@@ -68,7 +66,6 @@ pub(super) fn answers(message: &[u8], question: &[u8]) -> Option<usize> {
     (is_answer && message.get(4..6)? == [0, 1] && repeated.eq_ignore_ascii_case(asked)).then_some(HEADER + asked.len())
 }
 
-/// The services in an answer to a question.
 pub(super) fn read(message: &[u8], question: &[u8]) -> Result<Vec<Service>, AnswerError> {
     let mut at = answers(message, question).ok_or(AnswerError::Other)?;
     match message.get(3).map_or(0, |flags| flags & 0x0f) {

@@ -22,7 +22,6 @@ impl Node {
         self.lock().peers.end(peer)
     }
 
-    /// Ends the connection to a node.
     pub fn disconnect(&self, peer: &str) {
         if let Some(end) = self.connected(peer) {
             end.cancel();
@@ -84,9 +83,6 @@ impl Node {
     /// peer uses the connection that it made last, and the tasks of two handshakes may arrive here in either
     /// order. So the id of an incoming connection is drawn at accept, and that of an outgoing one when the
     /// peer has accepted it.
-    ///
-    /// # Errors
-    /// [`NotTaken`].
     pub(in crate::distribution) fn attach(
         &self,
         peer: &Peer,
