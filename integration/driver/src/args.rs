@@ -53,102 +53,79 @@ pub struct Args {
     /// Application nodes, 2 to 32 [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=32))]
     pub nodes: Option<u32>,
-
     /// Durable servers: rolling spreads them evenly over the nodes, drain puts all on the first, together
     /// puts as many on each node that stops [default: 300; 120 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub servers: Option<u32>,
-
     /// Client processes; each calls a random server every 10 ms [default: 20]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub clients: Option<u32>,
-
     /// How clients call servers; several: one column each
     #[arg(long, value_enum, value_delimiter = ',', value_name = "CLIENT,...", default_value = "plain")]
     pub client: Vec<Client>,
-
     /// Drain one node, replace every node in turn, drain several at the same moment, or add nodes
     #[arg(long, value_enum, default_value_t = Scenario::Rolling)]
     pub scenario: Scenario,
-
     /// Start each fresh node before the old one is told to stop, or after it is gone; rolling only [default:
     /// surge]
     #[arg(long, value_enum)]
     pub deploy: Option<Deploy>,
-
     /// Nodes that stop at the same moment; together only [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=31))]
     pub draining: Option<u32>,
-
     /// Nodes that join; scale-out only [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub joining: Option<u32>,
-
     /// After the deploy, in handoff mode, nodes move what they have above their share, and the run continues
     /// until shares are even; rolling and scale-out only (scale-out: always)
     #[arg(long)]
     pub rebalance: bool,
-
     /// What to compare, in this order
     #[arg(long, value_enum, value_delimiter = ',', value_name = "MODE,...", default_value = "graceful,naive,handoff")]
     pub modes: Vec<Mode>,
-
     /// What decides in handoff mode; several: one column each
     #[arg(long, value_enum, value_delimiter = ',', value_name = "EXECUTOR,...", default_value = "embedded")]
     pub executor: Vec<Executor>,
-
     /// Adds a column in which the Rust node is killed when this part of the servers has moved, 0 to 1; needs
     /// --executor node
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     pub kill_node_at: Option<f64>,
-
     /// Servers moved at the same time: the task stream's in naive mode, the ceiling in handoff mode
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_concurrency: u32,
-
     /// In handoff mode, search for the best concurrency for the store, or always use --max-concurrency
     #[arg(long, value_enum, default_value_t = Concurrency::Adaptive)]
     pub concurrency: Concurrency,
-
     /// Where states are kept: simulated, file:///DIR, s3://BUCKET/PATH, gs://..., az://... [default: a
     /// temporary directory]
     #[arg(long, value_name = "STORE", value_parser = store::parse)]
     pub store: Option<String>,
-
     /// Simulated store: the time of one request in ms [default: 10]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub latency_ms: Option<u32>,
-
     /// Simulated store: requests that it serves at the same time; others are queued [default: unlimited]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slots: Option<u32>,
-
     /// Simulated store: the part of its requests that fail, 0 to 1 [default: 0]
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     pub error_rate: Option<f64>,
-
     /// Commands that start nodes instead of `elixir`, each with its own code path; several take turns, and a
     /// rolling deploy goes from the first to the last
     #[arg(long, value_delimiter = ',', value_name = "COMMAND,...")]
     pub beams: Vec<String>,
-
     /// Exit with 1 when an increment was lost or counted twice, a server ran twice or did not answer at the
     /// end, or an executor other than the requested one decided
     #[arg(long)]
     pub check: bool,
-
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE", value_parser = writable)]
     pub json: Option<PathBuf>,
-
     /// Write the page with table and plot [default: integration/results/demo.html]
     #[arg(long, value_name = "FILE", value_parser = writable)]
     pub html: Option<PathBuf>,
-
     /// Write the plot alone, with a legend, as SVG
     #[arg(long, value_name = "FILE", value_parser = writable)]
     pub svg: Option<PathBuf>,
-
     /// Takes about a minute: fewer servers, a shorter warm-up, heartbeats every second instead of every 10 s,
     /// and discovery every 10 s instead of every 60 s, which makes graceful look better
     #[arg(long)]
@@ -267,7 +244,6 @@ impl Args {
     }
 }
 
-/// The most servers of a run.
 const MAX_SERVERS: u32 = 100_000;
 
 #[cfg(test)]

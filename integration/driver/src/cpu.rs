@@ -9,12 +9,10 @@ pub struct Cpu {
     pub sources: f64,
     /// The other application nodes.
     pub targets: f64,
-    /// The node with the clients.
     pub clients: f64,
 }
 
 impl Cpu {
-    /// The sum.
     pub fn total(self) -> f64 {
         self.sources + self.targets + self.clients
     }

@@ -1,8 +1,8 @@
 //! The errors that end a run early.
 
-use std::io;
+use std::io::{self, Write};
+use std::process::ExitCode;
 
-/// The driver's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a run ended before its table. The nodes are ended in every case.
@@ -12,104 +12,36 @@ pub enum Error {
     /// Ctrl-C or SIGTERM.
     #[error("interrupted")]
     Interrupted,
-
-    /// The command that starts nodes cannot be executed.
     #[error("cannot start `{command}`, which every node needs (Debian: apt-get install elixir erlang)")]
-    ElixirMissing {
-        /// The command; `elixir` by default.
-        command: String,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-
-    /// The Rust node's program cannot be executed.
+    ElixirMissing { command: String, source: io::Error },
     #[error("cannot start {program}, which --executor node needs (cargo build --release --package rust_node)")]
-    RustNodeMissing {
-        program: std::path::PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-
-    /// A node's clock cannot be set.
+    RustNodeMissing { program: std::path::PathBuf, source: io::Error },
     #[error("a node's clock cannot be set without libfaketime (Debian: apt-get install libfaketime)")]
     FaketimeMissing,
-
     /// A mixed cluster was requested, and one release ran no server.
     #[error("{reason}")]
     NotMixed { reason: String },
-
-    /// A node ended although the driver did not stop it.
     #[error("node {node} ended by itself while {doing} ({status}); the end of its log:\n{log}")]
-    NodeEnded {
-        node: String,
-        /// The step of the driver.
-        doing: String,
-        /// The exit status of the node.
-        status: String,
-        /// The last lines of the node's output.
-        log: String,
-    },
-
-    /// A node answered a command with an error.
+    NodeEnded { node: String, doing: String, status: String, log: String },
     #[error("node {node} could not do {command}: {reason}")]
-    Refused {
-        node: String,
-        /// The command's name.
-        command: String,
-        /// The node's error.
-        reason: String,
-    },
-
-    /// An error of a run, with the logs of its nodes.
+    Refused { node: String, command: String, reason: String },
     #[error("{reason}\n{logs}")]
-    Explained {
-        /// The error with all of its causes.
-        reason: String,
-        /// Where the nodes' logs are.
-        logs: String,
-    },
-
-    /// A step exceeded its time limit.
+    Explained { reason: String, logs: String },
     #[error("not done within {seconds} s: {doing}")]
-    TooLong {
-        /// The step.
-        doing: String,
-        seconds: u64,
-    },
-
-    /// A message that is not of the control protocol.
+    TooLong { doing: String, seconds: u64 },
     #[error("a node sent a message that this driver does not know: {reason}")]
-    Protocol {
-        /// What is wrong with the message.
-        reason: String,
-    },
-
-    /// Reading or writing failed.
+    Protocol { reason: String },
     #[error("{doing}")]
-    Io {
-        /// The action that failed.
-        doing: String,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-
-    /// The plot could not be drawn.
+    Io { doing: String, source: io::Error },
     #[error("cannot draw the plot: {reason}")]
-    Plot {
-        /// The error of the plot library.
-        reason: String,
-    },
-
-    /// The page could not be filled in.
+    Plot { reason: String },
     #[error("cannot fill in the page")]
     Page {
-        /// The error of the template engine.
         #[from]
         source: minijinja::Error,
     },
 }
 
-/// A message of a node does not follow the protocol.
 impl From<etf::Error> for Error {
     fn from(error: etf::Error) -> Self {
         Self::protocol(error.to_string())
@@ -123,7 +55,6 @@ impl Error {
         move |source| Self::Io { doing, source }
     }
 
-    /// Whether the error occurred before any node ran.
     pub fn is_from_before_the_nodes(&self) -> bool {
         matches!(self, Self::Interrupted | Self::ElixirMissing { .. } | Self::RustNodeMissing { .. })
     }
@@ -139,14 +70,23 @@ impl Error {
         text
     }
 
-    /// The exit status of a program that failed with this error. After an interrupt it is that of a process
-    /// that SIGINT ended.
-    pub fn exit_status(error: Option<&Self>) -> u8 {
-        if matches!(error, Some(Self::Interrupted)) { 130 } else { 1 }
+    /// For `map_err`: an error of the plot library.
+    pub fn plot(error: impl std::fmt::Display) -> Self {
+        Self::Plot { reason: error.to_string() }
     }
 
     /// The error for a message that does not follow the protocol.
     pub fn protocol(reason: impl Into<String>) -> Self {
         Self::Protocol { reason: reason.into() }
     }
+}
+
+/// The exit code of a program that ends like this; an error is printed. After an interrupt the code is that of
+/// a process that SIGINT ended.
+pub fn exit(ended: anyhow::Result<ExitCode>) -> ExitCode {
+    ended.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "error: {error:#}");
+        let interrupted = matches!(error.downcast_ref(), Some(Error::Interrupted));
+        ExitCode::from(if interrupted { 130 } else { 1 })
+    })
 }

@@ -26,7 +26,6 @@ pub struct Fault {
     pub done: &'static str,
     /// The expected result for the servers.
     pub happens: &'static str,
-    /// The cluster of the fault.
     pub setup: Setup,
     /// Causes the fault. Returns when everything is done; nodes that were told to stop may still be stopping.
     pub inject: fn(&mut Scene) -> Result<()>,

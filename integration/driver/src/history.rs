@@ -12,7 +12,6 @@ pub struct NodeId(pub usize);
 /// A durable server: its number.
 pub type Key = u32;
 
-/// What happened to a server process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// Its user `init` began.
@@ -25,7 +24,6 @@ pub enum Moment {
     Failed,
 }
 
-/// One recorded moment of one server process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub node: NodeId,
@@ -33,7 +31,6 @@ pub struct Record {
     /// Which process: its pid, unique on that node.
     pub process: String,
     pub moment: Moment,
-    /// When, in microseconds.
     pub at_us: u64,
     /// The server's counter, at `Init` and `Terminate`.
     pub counter: u64,
@@ -42,18 +39,14 @@ pub struct Record {
 /// A node's end, as the driver saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
-    /// The node that was told to stop.
     pub node: NodeId,
-    /// When SIGTERM was sent.
     pub sigterm_us: u64,
     /// When its control connection was closed. Nothing runs there any more.
     pub gone_us: u64,
 }
 
-/// One process of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
-    /// Where it ran.
     pub node: NodeId,
     /// Its user `init`.
     pub init_us: u64,
@@ -62,11 +55,9 @@ pub struct Life {
     pub end_us: Option<u64>,
     /// Its counter at its user `init`, which is the stored one.
     pub found: u64,
-    /// How it ended; `None` while it runs.
     pub end: Option<End>,
 }
 
-/// How a life ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// Gracefully, with this counter, which DurableServer then stored.
@@ -75,17 +66,13 @@ pub enum End {
     CutOff,
 }
 
-/// A server's step from one life to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Move {
     pub key: Key,
-    /// Where it stopped.
     pub from: NodeId,
-    /// Where it started.
     pub to: NodeId,
     /// When it stopped answering.
     pub stopped_us: u64,
-    /// When it started again.
     pub started_us: u64,
 }
 

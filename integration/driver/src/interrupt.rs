@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{Error, Result};
 
-/// Whether the run should end.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
@@ -22,7 +21,6 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Asks the run to end.
     pub fn request(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

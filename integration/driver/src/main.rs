@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use handoff_demo::args::Args;
 use handoff_demo::durations::rounded;
+use handoff_demo::error::exit;
 use handoff_demo::interrupt::Interrupt;
 use handoff_demo::paths::{Paths, TempDir};
 use handoff_demo::progress::Progress;
@@ -20,13 +21,7 @@ use handoff_demo::{Error, report};
 
 fn main() -> ExitCode {
     let (args, settings) = Args::from_command_line();
-    match run(&args, settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {error:#}");
-            ExitCode::from(Error::exit_status(error.downcast_ref()))
-        }
-    }
+    exit(run(&args, settings).map(|()| ExitCode::SUCCESS))
 }
 
 fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {

@@ -6,7 +6,6 @@ mod observed;
 use std::collections::BTreeMap;
 
 use crate::beam::commands::{CallTime, Calls};
-use crate::cpu::Cpu;
 use crate::history::{Drain, Key, Life, Move, NodeId, double_owners, lives, moves};
 use crate::kept::floor;
 use crate::quantiles::{Quantiles, millis};
@@ -50,16 +49,10 @@ pub fn figures(observed: &Observed) -> ModeReport {
         moves_per_server: ratio(moves.len(), observed.servers),
         unreachable: observed.counters.iter().filter(|counter| counter.node.is_none()).count(),
         altered_states: observed.counters.iter().filter(|counter| !counter.intact).count(),
-        decided_by: BTreeMap::new(),
         call_ms_draining,
         call_ms_otherwise,
-        waited_ms: Quantiles::default(),
-        cpu_ms: Cpu::default(),
-        store_ops: None,
-        store_load: None,
         nodes: nodes(observed, &lives),
         drains,
-        notes: Vec::new(),
         gaps: moves
             .iter()
             .map(|step| GapPoint {
@@ -68,6 +61,7 @@ pub fn figures(observed: &Observed) -> ModeReport {
             })
             .collect(),
         shares: share_lines(observed, &lives, first_sigterm_us),
+        ..ModeReport::default()
     }
 }
 

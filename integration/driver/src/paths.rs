@@ -8,10 +8,8 @@ use crate::random::hex;
 use crate::store::Store;
 use crate::{Error, Result};
 
-/// The directories of a run.
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// The logs of the nodes.
     pub logs: PathBuf,
     pub scratch: PathBuf,
     /// Distinguishes the objects of this run from those of other runs at the same URL.
@@ -19,7 +17,6 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// These directories, for one run.
     pub fn new(logs: PathBuf, scratch: PathBuf) -> Result<Self> {
         Ok(Self { logs, scratch, run: hex(4)? })
     }
@@ -67,7 +64,6 @@ impl TempDir {
         Ok(Self { paths, logs, _scratch: scratch })
     }
 
-    /// Where they are.
     pub fn paths(&self) -> &Paths {
         &self.paths
     }

@@ -47,13 +47,11 @@ impl Process {
         Ok(kill(Pid::from_raw(pid), signal)?)
     }
 
-    /// Ends the process now and waits for it.
     pub fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
     }
 
-    /// The exit status, once the process has ended.
     pub fn status(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
@@ -69,7 +67,6 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The last lines of its output.
     pub fn log_tail(&self) -> String {
         let tail = || -> io::Result<Vec<u8>> {
             let mut file = File::open(&self.log)?;

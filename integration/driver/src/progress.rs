@@ -11,14 +11,12 @@ use crate::variant::Variant;
 /// The interval of progress lines of a long step, without a terminal.
 const REMIND_EVERY: Duration = Duration::from_secs(10);
 
-/// The lines of all modes.
 #[derive(Debug)]
 pub struct Progress {
     lines: MultiProgress,
     on_terminal: bool,
 }
 
-/// The line of one mode.
 #[derive(Debug)]
 pub struct ModeProgress {
     name: String,
@@ -35,18 +33,15 @@ struct State {
 }
 
 impl Progress {
-    /// Progress on the standard error stream.
     pub fn to_stderr() -> Self {
         let on_terminal = io::stderr().is_terminal();
         Self { lines: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()), on_terminal }
     }
 
-    /// The line for a mode that starts now.
     pub fn mode(&self, variant: Variant) -> ModeProgress {
         self.line(variant.name())
     }
 
-    /// The line for something with this name that starts now.
     pub fn line(&self, name: String) -> ModeProgress {
         let line = self.lines.add(ProgressBar::new(0));
         line.set_style(style("{spinner:.cyan} {prefix:9.bold} {elapsed:>4} {wide_msg}"));
@@ -60,7 +55,6 @@ impl Progress {
 }
 
 impl ModeProgress {
-    /// A new step begins.
     pub fn step(&self, step: &str) {
         self.state.borrow_mut().step = step.to_owned();
         self.line.set_style(style("{spinner:.cyan} {prefix:9.bold} {elapsed:>4} {wide_msg}"));
@@ -89,7 +83,6 @@ impl ModeProgress {
         self.show();
     }
 
-    /// The mode is done.
     pub fn done(&self, result: &str) {
         self.line.set_style(style("{prefix:.green} {wide_msg}"));
         self.line.set_prefix("✓");

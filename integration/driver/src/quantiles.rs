@@ -7,13 +7,9 @@ use serde::Serialize;
 pub struct Quantiles {
     /// How many values there were. With 0 the other fields are `None`.
     pub count: usize,
-    /// Half of the values are at most this.
     pub p50: Option<f64>,
-    /// Nine of ten values are at most this.
     pub p90: Option<f64>,
-    /// 99 of 100 values are at most this.
     pub p99: Option<f64>,
-    /// The largest value.
     pub max: Option<f64>,
 }
 

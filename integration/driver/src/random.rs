@@ -7,7 +7,11 @@ pub fn hex(bytes: usize) -> Result<String> {
     let mut random = vec![0; bytes];
     getrandom::fill(&mut random)
         .map_err(|error| Error::Io { doing: "reading random bytes".into(), source: std::io::Error::other(error) })?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digits(&random))
+}
+
+pub fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A random seed, short enough to be typed.

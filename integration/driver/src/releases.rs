@@ -6,7 +6,6 @@
 
 use serde::Serialize;
 
-/// The default command.
 pub const USUAL: &str = "elixir";
 
 /// The commands that start nodes, at least one.
@@ -20,12 +19,10 @@ impl Releases {
         Self(if given.is_empty() { vec![USUAL.to_owned()] } else { given.to_vec() })
     }
 
-    /// How many there are.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are several.
     pub fn are_mixed(&self) -> bool {
         self.0.len() > 1
     }
@@ -41,12 +38,10 @@ impl Releases {
         self.0[index % self.0.len()].clone()
     }
 
-    /// The command for the clients' node.
     pub fn client(&self) -> String {
         self.in_turn(0)
     }
 
-    /// The command for the node that is the store.
     pub fn store(&self) -> String {
         self.in_turn(self.0.len() - 1)
     }

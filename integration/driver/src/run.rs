@@ -64,7 +64,7 @@ pub fn run_mode(
         cluster.node(stage.client).versions.clone().ok_or_else(|| Error::protocol("a client without versions"))?;
     let observed = Observed {
         nodes: cluster.nodes().iter().map(Into::into).collect(),
-        records: cluster.records(),
+        records: &cluster.heard.records,
         began_us,
         drains: &drains,
         calls: &calls,
@@ -73,9 +73,10 @@ pub fn run_mode(
         all_back,
         final_writes: FinalWrites::Count,
     };
-    notes
-        .extend(cluster.fallbacks().iter().map(|(id, reason)| format!("{}: {reason}", cluster.node(*id).config.label)));
-    let waited_ms = Quantiles::of_micros(cluster.waited_us().to_vec());
+    notes.extend(
+        cluster.heard.fallbacks.iter().map(|(id, reason)| format!("{}: {reason}", cluster.node(*id).config.label)),
+    );
+    let waited_ms = Quantiles::of_micros(cluster.heard.waited_us.clone());
     let decided_by = decided_by(&cluster, &mut notes);
     let figures = figures(&observed);
     if let Some(reason) = not_mixed(&settings.releases, &figures.nodes) {
@@ -93,7 +94,7 @@ fn store_stats(cluster: &mut Cluster, store: Option<NodeId>) -> Result<Option<BT
 fn decided_by(cluster: &Cluster, notes: &mut Vec<String>) -> BTreeMap<String, usize> {
     let variant = cluster.variant();
     let mut decided: BTreeMap<String, usize> = BTreeMap::new();
-    for DrainEnd { node, report, .. } in cluster.drained() {
+    for DrainEnd { node, report, .. } in &cluster.heard.drained {
         *decided.entry(report.executor.clone()).or_default() += 1;
         let wanted = variant.executor.to_string();
         if variant.mode == Mode::Handoff && report.executor != wanted && !variant.killed {

@@ -20,10 +20,8 @@ const PROGRAM: &str = "durable-handoff-node";
 /// The time limit of its HTTP answers.
 const HTTP_WITHIN: Duration = Duration::from_secs(2);
 
-/// A running Rust node.
 #[derive(Debug)]
 pub struct RustNode {
-    /// Its full name.
     pub name: String,
     process: Process,
     http: Option<SocketAddr>,
@@ -61,7 +59,6 @@ impl RustNode {
         self.http.is_some_and(|address| matches!(get(address, "/readyz"), Ok(answer) if answer.contains(" 200 ")))
     }
 
-    /// Kills it.
     pub fn kill(&mut self) -> Result<()> {
         self.told_to_stop = true;
         self.process.kill().map_err(Error::io("ending the Rust node"))
@@ -72,7 +69,6 @@ impl RustNode {
         self.process.signal(Signal::SIGSTOP).map_err(Error::io("pausing the Rust node"))
     }
 
-    /// Resumes it.
     pub fn resume(&mut self) -> Result<()> {
         self.process.signal(Signal::SIGCONT).map_err(Error::io("resuming the Rust node"))
     }

@@ -64,17 +64,13 @@ shown_as_flag!(Scenario, Deploy, Concurrency, Synced);
 pub struct ClockAhead {
     /// Which application node, from 0.
     pub node: usize,
-    /// By how much.
     pub seconds: u32,
 }
 
-/// The settings of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
-    /// The commands that start nodes.
     #[serde(rename = "beams")]
     pub releases: Releases,
-    /// Which nodes stop.
     pub scenario: Scenario,
     /// When new nodes start; `None` without new nodes.
     pub deploy: Option<Deploy>,
@@ -85,7 +81,6 @@ pub struct Settings {
     pub joining: Option<u32>,
     /// Whether nodes in handoff mode have the option `rebalance`. The run then goes on until shares are even.
     pub rebalance: bool,
-    /// Durable servers, in all.
     pub servers: u32,
     pub clients: u32,
     /// What is compared, in this order.
@@ -94,13 +89,11 @@ pub struct Settings {
     pub kill_node_at: Option<f64>,
     /// The number of moves at a time (naive), or its ceiling (handoff).
     pub max_concurrency: u32,
-    /// How handoff mode chooses the number in flight.
     pub concurrency: Concurrency,
     /// The time limit of the drain, `timeout_ms` of `handoff_on_shutdown`.
     pub timeout_ms: u32,
     /// The time limit of one attempt, `attempt_timeout_ms` of `handoff_on_shutdown`.
     pub attempt_timeout_ms: u32,
-    /// Where states are kept.
     pub store: Store,
     /// Size of each server's state; `None` for documents of about 4 KB.
     pub state_bytes: Option<u32>,
@@ -128,7 +121,6 @@ pub struct Settings {
     pub start_leftovers: bool,
     /// In benches: whether one of the targets stops after the first node.
     pub second_drain: bool,
-    /// The interval of calls of one client.
     pub call_every_ms: u32,
     /// Whether defaults were shortened.
     pub quick: bool,
@@ -147,12 +139,10 @@ pub struct Settings {
 pub const REBALANCE_AFTER_MS: u32 = 3_000;
 
 impl Settings {
-    /// [`Self::warm_up_ms`] as a duration.
     pub fn warm_up(&self) -> Duration {
         Duration::from_millis(self.warm_up_ms.into())
     }
 
-    /// [`Self::recovery_bound_s`] as a duration.
     pub fn recovery_bound(&self) -> Duration {
         Duration::from_secs(self.recovery_bound_s.into())
     }
@@ -166,7 +156,6 @@ impl Settings {
         }
     }
 
-    /// The settings by name, as text.
     pub fn described(&self) -> Vec<(&'static str, String)> {
         let every = |ms: u32, usual: &str| {
             let shortened = if self.quick { format!(", shortened by --quick (else {usual})") } else { String::new() };

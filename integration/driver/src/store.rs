@@ -5,7 +5,6 @@ use serde::Serialize;
 /// The valid values of `--store`, for messages.
 const TAKES: &str = "takes simulated, file:///DIR, s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH";
 
-/// The object store of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Store {
@@ -18,7 +17,6 @@ pub enum Store {
     },
     /// One process on a node of its own, with configurable latency.
     Simulated {
-        /// Duration of one request.
         latency_ms: u32,
         /// Requests it serves at once; `None` for any number.
         slots: Option<u32>,
@@ -27,7 +25,6 @@ pub enum Store {
     },
 }
 
-/// The default latency of the simulated store.
 pub const USUAL_LATENCY_MS: u32 = 10;
 
 impl Store {
@@ -58,12 +55,10 @@ impl Store {
         }
     }
 
-    /// Whether a node of the run is the store.
     pub fn is_simulated(&self) -> bool {
         matches!(self, Self::Simulated { .. })
     }
 
-    /// The store as text.
     pub fn described(&self) -> String {
         match self {
             Self::Directory => "DurableHandoff.Store in a temporary directory (file://)".to_owned(),

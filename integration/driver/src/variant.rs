@@ -43,13 +43,10 @@ shown_as_flag!(Mode, Executor, Client);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
-    /// How servers are treated when their node stops.
     pub mode: Mode,
-    /// What decides in a drain.
     pub executor: Executor,
     /// Whether the Rust node is killed in the middle of the drain.
     pub killed: bool,
-    /// How clients call.
     pub client: Client,
     /// Whether other columns differ in how clients call, so that the name must include it.
     pub names_client: bool,
@@ -79,7 +76,6 @@ impl Variant {
             .collect()
     }
 
-    /// The name of the column.
     pub fn name(&self) -> String {
         let executor = match (self.executor, self.killed) {
             (Executor::Embedded, _) => "",
@@ -113,7 +109,6 @@ impl fmt::Display for Variant {
     }
 }
 
-/// The name, in JSON.
 impl Serialize for Variant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.name())

@@ -47,38 +47,33 @@ fn child_pid(dir: &Path) -> Pid {
     })
 }
 
-fn output_after(signal: Signal, child: Child) -> Output {
-    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
-    child.wait_with_output().unwrap()
-}
-
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Sends the signal when a child runs, and checks that the child is ended.
+fn interrupted_by(signal: Signal, dir: &Path) -> Output {
+    let driver = driver(dir, "echo $$ > \"$TMPDIR/pid\"; exec sleep 1000");
+    let child = child_pid(dir);
+    kill(Pid::from_raw(driver.id().try_into().unwrap()), signal).unwrap();
+    let output = driver.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(kill(child, None).is_err(), "the child still runs");
+    output
 }
 
 #[test]
 fn ctrl_c_ends_the_children_and_leaves_no_files() {
     let dir = tempfile::tempdir().unwrap();
-    let driver = driver(dir.path(), "echo $$ > \"$TMPDIR/pid\"; exec sleep 1000");
-    let child = child_pid(dir.path());
-
-    let output = output_after(Signal::SIGINT, driver);
-    assert_eq!(output.status.code(), Some(130));
+    let output = interrupted_by(Signal::SIGINT, dir.path());
     assert!(stderr(&output).contains("error: interrupted"), "{}", stderr(&output));
-    assert!(kill(child, None).is_err(), "the child still runs");
     let logs = fs::read_dir(dir.path()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
     assert_eq!(logs, 0, "the directory for logs is still there");
 }
 
 #[test]
 fn sigterm_ends_the_children() {
-    let dir = tempfile::tempdir().unwrap();
-    let driver = driver(dir.path(), "echo $$ > \"$TMPDIR/pid\"; exec sleep 1000");
-    let child = child_pid(dir.path());
-
-    let output = output_after(Signal::SIGTERM, driver);
-    assert_eq!(output.status.code(), Some(130));
-    assert!(kill(child, None).is_err(), "the child still runs");
+    interrupted_by(Signal::SIGTERM, tempfile::tempdir().unwrap().path());
 }
 
 #[test]

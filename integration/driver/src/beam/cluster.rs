@@ -34,13 +34,26 @@ const TICK: Duration = Duration::from_millis(20);
 /// The end of a drain of `durable_handoff`.
 #[derive(Debug)]
 pub struct DrainEnd {
-    /// The node that drained.
     pub node: NodeId,
-    /// The node's report.
     pub report: Drained,
 }
 
-/// The nodes of one mode.
+/// What the nodes have said so far.
+#[derive(Debug, Default)]
+pub struct Heard {
+    pub records: Vec<Record>,
+    pub drained: Vec<DrainEnd>,
+    /// How long drains have delayed the shutdowns of nodes.
+    pub held_up: Vec<(NodeId, HeldUp)>,
+    pub fallbacks: Vec<(NodeId, String)>,
+    /// How long calls waited for their server, in microseconds. Calls that did not wait are left out.
+    pub waited_us: Vec<u64>,
+    /// How many server processes have started.
+    pub started: u32,
+    /// The calls of the running clients: answered, failed.
+    pub calls: (u64, u64),
+}
+
 #[derive(Debug)]
 pub struct Cluster {
     settings: Settings,
@@ -50,19 +63,12 @@ pub struct Cluster {
     links: Links,
     nodes: Vec<Node>,
     rust_node: Option<RustNode>,
-    records: Vec<Record>,
-    drained: Vec<DrainEnd>,
-    held_up: Vec<(NodeId, HeldUp)>,
-    fallbacks: Vec<(NodeId, String)>,
-    waited_us: Vec<u64>,
-    started: u32,
-    calls: (u64, u64),
+    pub heard: Heard,
     replies: BTreeMap<u64, Result<Term, String>>,
     next_command: u64,
 }
 
 impl Cluster {
-    /// An empty cluster.
     pub fn new(variant: Variant, settings: &Settings, paths: &Paths, interrupt: &Interrupt) -> Result<Self> {
         let token = hex(16)?;
         let links = Links::listen(token.clone()).map_err(Error::io("listening on the loopback interface"))?;
@@ -78,21 +84,10 @@ impl Cluster {
             links,
             nodes: Vec::new(),
             rust_node: None,
-            records: Vec::new(),
-            drained: Vec::new(),
-            held_up: Vec::new(),
-            fallbacks: Vec::new(),
-            waited_us: Vec::new(),
-            started: 0,
-            calls: (0, 0),
+            heard: Heard::default(),
             replies: BTreeMap::new(),
             next_command: 0,
         })
-    }
-
-    /// How long calls waited for their server, in microseconds. Calls that did not wait are left out.
-    pub fn waited_us(&self) -> &[u64] {
-        &self.waited_us
     }
 
     /// Starts nodes at the same time, waits until all are up, and connects each to every other node.
@@ -125,7 +120,6 @@ impl Cluster {
         self.connect(&[id])
     }
 
-    /// The settings of this cluster.
     pub fn variant(&self) -> Variant {
         self.common.variant
     }
@@ -141,27 +135,10 @@ impl Cluster {
         })
     }
 
-    /// The Rust node, where there is one.
     pub fn rust_node(&mut self) -> Option<&mut RustNode> {
         self.rust_node.as_mut()
     }
 
-    /// The ends of drains of `durable_handoff` so far.
-    pub fn drained(&self) -> &[DrainEnd] {
-        &self.drained
-    }
-
-    /// How long drains have delayed the shutdowns of nodes.
-    pub fn held_up(&self) -> &[(NodeId, HeldUp)] {
-        &self.held_up
-    }
-
-    /// The fallbacks in drains of `durable_handoff` so far.
-    pub fn fallbacks(&self) -> &[(NodeId, String)] {
-        &self.fallbacks
-    }
-
-    /// A node.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
     }
@@ -171,32 +148,14 @@ impl Cluster {
         &self.nodes
     }
 
-    /// The nodes that are up.
     pub fn alive(&self) -> impl Iterator<Item = NodeId> {
         (0..self.nodes.len()).map(NodeId).filter(|&id| self.node(id).is_connected())
     }
 
-    /// The nodes that are up and have this role.
     pub fn alive_as(&self, role: Role) -> impl Iterator<Item = NodeId> {
         self.alive().filter(move |&id| self.node(id).config.role == role)
     }
 
-    /// Everything recorded so far.
-    pub fn records(&self) -> &[Record] {
-        &self.records
-    }
-
-    /// How many server processes have started so far.
-    pub fn started(&self) -> u32 {
-        self.started
-    }
-
-    /// The calls of the running clients so far: answered, failed.
-    pub fn calls(&self) -> (u64, u64) {
-        self.calls
-    }
-
-    /// Sends a command and waits for its answer.
     pub fn call(&mut self, id: NodeId, command: Command) -> Result<Term> {
         let mut answers = self.call_each(vec![(id, command)], |_| {})?;
         Ok(answers.remove(0))
@@ -233,7 +192,6 @@ impl Cluster {
         }
     }
 
-    /// Whether a command has been answered.
     pub fn has_answered(&self, number: u64) -> bool {
         self.replies.contains_key(&number)
     }
@@ -268,7 +226,6 @@ impl Cluster {
         }
     }
 
-    /// Handles messages of nodes for a while.
     pub fn listen_for(&mut self, time: Duration, doing: &str) -> Result<()> {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -316,20 +273,20 @@ impl Cluster {
             Event::Records(records) => {
                 let ahead_us = self.node(id).config.ahead_us();
                 for reported in records {
-                    self.started += u32::from(reported.moment == Moment::Init);
+                    self.heard.started += u32::from(reported.moment == Moment::Init);
                     let Reported { moment, key, process, at_us, counter } = reported;
                     let at_us = at_us.saturating_sub(ahead_us);
-                    self.records.push(Record { node: id, key, process, moment, at_us, counter });
+                    self.heard.records.push(Record { node: id, key, process, moment, at_us, counter });
                 }
             }
-            Event::Calls { ok, failed } => self.calls = (ok, failed),
+            Event::Calls { ok, failed } => self.heard.calls = (ok, failed),
             Event::Drained(report) => {
                 let at_us = report.at_us.saturating_sub(self.node(id).config.ahead_us());
-                self.drained.push(DrainEnd { node: id, report: Drained { at_us, ..report } });
+                self.heard.drained.push(DrainEnd { node: id, report: Drained { at_us, ..report } });
             }
-            Event::Shutdown(held_up) => self.held_up.push((id, held_up)),
-            Event::Waited(waited_us) => self.waited_us.push(waited_us),
-            Event::Fallback(reason) => self.fallbacks.push((id, reason)),
+            Event::Shutdown(held_up) => self.heard.held_up.push((id, held_up)),
+            Event::Waited(waited_us) => self.heard.waited_us.push(waited_us),
+            Event::Fallback(reason) => self.heard.fallbacks.push((id, reason)),
             Event::Reply { id, answer } => {
                 self.replies.insert(id, answer);
             }

@@ -17,7 +17,6 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
-    /// Connect to these nodes.
     Connect(Vec<String>),
     /// Which nodes' heartbeats does the node see? Answer: [`read_view`].
     View,
@@ -26,13 +25,10 @@ pub enum Command {
     /// Start servers `first`, `first + step`, ... below `end` here, nowhere else.
     StartServers {
         first: Key,
-        /// Between two keys.
         step: u32,
-        /// One past the last key.
         end: Key,
         /// Size of each state; `None` for the usual document.
         state_bytes: Option<u32>,
-        /// Which of them store each increment before it is answered.
         synced: Synced,
         /// How long each takes to start.
         start_ms: u32,
@@ -41,16 +37,12 @@ pub enum Command {
     },
     /// Which of servers `0..servers` does the registry of the node not know? Answer: [`read_missing`].
     Missing {
-        /// How many there are.
         servers: u32,
     },
     /// Start clients that call servers `0..servers`.
     StartClients {
-        /// How many clients.
         clients: u32,
-        /// How many servers.
         servers: u32,
-        /// Between two calls of a client.
         every_ms: u32,
         /// One in this many increments is stored before it is answered; 0 for none.
         sync_one_in: u32,
@@ -60,33 +52,26 @@ pub enum Command {
     /// Ask every server for its counter; of those that do not answer, read the stored state. Answer:
     /// [`read_counters`].
     Counters {
-        /// How many there are.
         servers: u32,
     },
     /// Increment every server once. Answer: how many have not stored it.
     IncrementAll {
-        /// How many there are.
         servers: u32,
     },
     /// How many servers have a stored counter of at least `counter`?
     Stored {
-        /// How many there are.
         servers: u32,
         counter: u32,
     },
-    /// Set how the simulated store behaves.
     ConfigureStore {
         /// Duration of one request.
         latency_ms: u32,
         /// Requests at once.
         #[serde(serialize_with = "or_infinity")]
         slots: Option<u32>,
-        /// Part of the requests that fail.
         error_rate: f64,
-        /// Which requests all fail.
         outage: Outage,
     },
-    /// Reset the simulated store's statistics.
     ResetStoreStats,
     /// The store's statistics. Answer: [`read_counts`].
     StoreStats,
@@ -107,22 +92,22 @@ pub enum Command {
     /// Stop the node, as `bin/my_app stop` does.
     Stop,
     /// Make the document of a server this many bytes large.
-    Grow { key: Key, bytes: u32 },
+    Grow {
+        key: Key,
+        bytes: u32,
+    },
     /// Start a drain, as a pre-stop hook does, and do not wait for it.
     Drain,
     /// Drop the connections to these nodes and keep them dropped.
     Cut(Vec<String>),
-    /// Allow connections to these nodes again.
     Heal(Vec<String>),
 }
 
 impl Command {
-    /// The name, as in the term.
     pub fn name(&self) -> String {
         atom_name(&self.parts().0).unwrap_or_default().to_owned()
     }
 
-    /// The command as a term.
     pub fn to_term(&self, id: u64) -> Term {
         let (name, arguments) = self.parts();
         tuple([uint(id), name, list(arguments)])
@@ -149,7 +134,6 @@ pub enum Outage {
     Node(String),
 }
 
-/// Slots as the store takes them.
 fn or_infinity<S: Serializer>(slots: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
     match slots {
         Some(slots) => serializer.serialize_u32(*slots),
@@ -162,7 +146,6 @@ fn or_infinity<S: Serializer>(slots: &Option<u32>, serializer: S) -> Result<S::O
 pub struct Seen {
     /// The node's full name.
     pub name: String,
-    /// Whether it takes no servers.
     pub draining: bool,
     /// The time of the heartbeat, in milliseconds of the wall clock.
     pub stamp_ms: u64,
@@ -180,12 +163,10 @@ pub fn read_all<T>(
     read_each(term, field, MOST, read)
 }
 
-/// Reads a list of names.
 pub fn read_names(term: &Term) -> Result<Vec<String>> {
     Ok(read_all(term, "names", |name| read_text(name, "name"))?)
 }
 
-/// Reads the answer to [`Command::View`].
 pub fn read_view(term: &Term) -> Result<Vec<Seen>> {
     Ok(read_all(term, "view", |seen| {
         let (name, draining, stamp_ms) = read_value(seen, "seen")?;
@@ -201,13 +182,11 @@ pub struct Missing {
     pub some: Vec<Key>,
 }
 
-/// Reads the answer to [`Command::Missing`].
 pub fn read_missing(term: &Term) -> Result<Missing> {
     let (count, some) = read_value(term, "missing")?;
     Ok(Missing { count, some })
 }
 
-/// Reads a list of servers.
 pub fn read_keys(term: &Term) -> Result<Vec<Key>> {
     Ok(read_all(term, "keys", |key| read_u32(key, "key"))?)
 }
@@ -231,9 +210,7 @@ pub struct Calls {
 pub struct CallTime {
     /// When, in microseconds of the wall clock.
     pub at_us: u64,
-    /// How long, in microseconds.
     pub took_us: u64,
-    /// Whether it was answered.
     pub answered: bool,
 }
 
@@ -248,7 +225,6 @@ impl Calls {
     }
 }
 
-/// Reads the answer to [`Command::StopClients`].
 pub fn read_calls(term: &Term) -> Result<Calls> {
     let [outcomes, servers, times] = read_tuple(term, "calls")?;
     let mut calls =
@@ -286,7 +262,6 @@ pub struct Counter {
     pub intact: bool,
 }
 
-/// Reads the answer to [`Command::Counters`].
 pub fn read_counters(term: &Term) -> Result<Vec<Counter>> {
     Ok(read_all(term, "counters", |counter| {
         let (key, value, node, intact) = read_value(counter, "counter")?;

@@ -18,10 +18,8 @@ use super::commands::read_all;
 use crate::history::{Key, Moment};
 use crate::{Error, Result};
 
-/// The versions of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versions {
-    /// Erlang/OTP release.
     pub otp: String,
     pub elixir: String,
     /// Version of the `durable_server` application.
@@ -34,9 +32,7 @@ pub struct Versions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reported {
     pub moment: Moment,
-    /// The server.
     pub key: Key,
-    /// The process.
     pub process: String,
     /// The time in microseconds of the wall clock.
     pub at_us: u64,
@@ -79,31 +75,17 @@ impl HeldUp {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The node is up.
     Ready(Versions),
-    /// Moments of server processes.
     Records(Vec<Reported>),
-    /// Calls so far.
     Calls { ok: u64, failed: u64 },
-    /// A drain has ended.
     Drained(Drained),
-    /// A shutdown continued after its drain.
     Shutdown(HeldUp),
-    /// Another executor took over in a drain.
     Fallback(String),
-    /// A call had to wait for its server; microseconds.
     Waited(u64),
-    /// The answer to a command.
-    Reply {
-        /// The command's number.
-        id: u64,
-        /// The answer, or the reason of a failure.
-        answer: Result<Term, String>,
-    },
+    Reply { id: u64, answer: Result<Term, String> },
 }
 
 impl Event {
-    /// Reads an event.
     pub fn read(term: &Term) -> Result<Self> {
         let (tag, rest) =
             elements(term).and_then(<[Term]>::split_first).ok_or_else(|| Error::protocol("an event is not a tuple"))?;

@@ -22,27 +22,19 @@ const MAX_FRAME: usize = 64 << 20;
 /// The time limit of the first frame of a new connection.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
-/// An event of a connection.
 #[derive(Debug)]
 pub enum Incoming {
     /// A node has connected; commands go into `writer`.
     Connected {
-        /// The node's label.
         label: String,
         writer: TcpStream,
     },
-    /// A node sent an event.
     Said {
-        /// The node's label.
         label: String,
-        /// The event.
         event: Result<Event>,
     },
-    /// The connection of a node has closed.
     Closed {
-        /// The node's label.
         label: String,
-        /// The time in microseconds of the wall clock.
         at_us: u64,
     },
 }
@@ -81,12 +73,10 @@ impl Links {
         Ok(Self { port, closing, incoming })
     }
 
-    /// Where nodes connect to.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The next event that arrives within `patience`.
     pub fn next(&self, patience: Duration) -> Option<Incoming> {
         self.incoming.recv_timeout(patience).ok()
     }
@@ -146,7 +136,6 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<Term>> {
     Term::decode(bytes.as_slice()).map(Some).map_err(io::Error::other)
 }
 
-/// Writes one frame.
 pub fn write_frame(to: &mut impl Write, term: &Term) -> io::Result<()> {
     let mut bytes = vec![0; 4];
     term.encode(&mut bytes).map_err(io::Error::other)?;

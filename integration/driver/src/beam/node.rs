@@ -25,11 +25,8 @@ pub struct Node {
     pub config: NodeConfig,
     /// Its full name.
     pub name: String,
-    /// Its versions, once it is up.
     pub versions: Option<Versions>,
-    /// When it was up.
     pub up_us: Option<u64>,
-    /// When its control connection was gone.
     pub gone_us: Option<u64>,
     process: Process,
     /// Its processor time at the last measurement.
@@ -73,12 +70,10 @@ impl Node {
         })
     }
 
-    /// Records that it has connected.
     pub fn connected(&mut self, control: TcpStream) {
         self.control = Some(control);
     }
 
-    /// Records that it is up.
     pub fn ready(&mut self, versions: Versions) {
         self.versions = Some(versions);
         self.up_us = Some(now_us());
@@ -95,17 +90,14 @@ impl Node {
         self.told_to_stop
     }
 
-    /// Whether it is connected.
     pub fn is_connected(&self) -> bool {
         self.control.is_some()
     }
 
-    /// Whether the driver stopped it.
     pub fn was_told_to_stop(&self) -> bool {
         self.told_to_stop
     }
 
-    /// Sends a command under a number.
     pub fn send(&mut self, number: u64, command: &Command) -> Result<()> {
         let sent = match &mut self.control {
             Some(socket) => write_frame(socket, &command.to_term(number)),
@@ -139,12 +131,10 @@ impl Node {
         self.process.signal(Signal::SIGSTOP).map_err(Error::io(format!("pausing {}", self.config.label)))
     }
 
-    /// Resumes it.
     pub fn resume(&mut self) -> Result<()> {
         self.process.signal(Signal::SIGCONT).map_err(Error::io(format!("resuming {}", self.config.label)))
     }
 
-    /// Kills it.
     pub fn kill(&mut self) -> Result<()> {
         self.told_to_stop = true;
         self.process.kill().map_err(Error::io(format!("ending {}", self.config.label)))

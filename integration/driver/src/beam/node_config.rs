@@ -1,14 +1,12 @@
 //! The configuration of a node: one term in an environment variable, which only the owner of the process can
 //! read.
 
-use std::fmt::Write as _;
-
 use etf::{Term, atom, boolean, encode, map, optional, text, tuple, uint};
 
+use crate::random::digits;
 use crate::settings::{REBALANCE_AFTER_MS, Settings};
 use crate::variant::{Executor, Variant};
 
-/// The role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Holds the simulated object store.
@@ -19,12 +17,10 @@ pub enum Role {
     App,
 }
 
-/// A node to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
     /// Its short name, unique in its cluster, as in the report.
     pub label: String,
-    /// Its role.
     pub role: Role,
     /// The command that starts it.
     pub elixir: String,
@@ -38,13 +34,11 @@ pub struct NodeConfig {
 /// The configuration that all nodes of a cluster share.
 #[derive(Debug, Clone)]
 pub struct Common {
-    /// The mode, the executor and the kind of clients.
     pub variant: Variant,
     /// The URL of the store; `None` if a node of the cluster is the store.
     pub store_url: Option<String>,
     /// Proves to the driver that a connection comes from one of its nodes.
     pub token: String,
-    /// The address of the driver.
     pub port: u16,
     /// Proves to a node that another one belongs to its cluster.
     pub cookie: String,
@@ -53,31 +47,23 @@ pub struct Common {
 }
 
 impl Common {
-    /// The full name of the node with this label.
     pub fn full_name(&self, label: &str) -> String {
         format!("{label}-{}@127.0.0.1", self.suffix)
     }
 }
 
-/// The label of the node that holds the store.
 pub const STORE: &str = "store";
 
-/// The label of the Rust node.
 pub const RUST: &str = "rust";
 
 impl NodeConfig {
-    /// How many microseconds its clock is ahead of the others'.
     pub fn ahead_us(&self) -> u64 {
         u64::from(self.clock_ahead_s) * 1_000_000
     }
 
     /// The configuration as hexadecimal digits of the external term format.
     pub fn to_hex(&self, common: &Common, settings: &Settings) -> String {
-        let bytes = encode(&self.to_term(common, settings)).expect("its atoms and integers are short");
-        bytes.iter().fold(String::new(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").expect("writing to a string succeeds");
-            hex
-        })
+        digits(&encode(&self.to_term(common, settings)).expect("its atoms and integers are short"))
     }
 
     fn to_term(&self, common: &Common, settings: &Settings) -> Term {

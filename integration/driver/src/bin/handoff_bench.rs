@@ -6,21 +6,15 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use handoff_demo::Error;
 use handoff_demo::bench::Bench;
+use handoff_demo::error::exit;
 use handoff_demo::interrupt::Interrupt;
 use handoff_demo::paths::TempDir;
 use handoff_demo::progress::Progress;
 use handoff_demo::report::write;
 
 fn main() -> ExitCode {
-    match measure(&Bench::from_command_line()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {error:#}");
-            ExitCode::from(Error::exit_status(error.downcast_ref()))
-        }
-    }
+    exit(measure(&Bench::from_command_line()).map(|()| ExitCode::SUCCESS))
 }
 
 fn measure(bench: &Bench) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use handoff_demo::Error;
+use handoff_demo::error::exit;
 use handoff_demo::faults::Fault;
 use handoff_demo::faults::args::Args;
 use handoff_demo::faults::page::page;
@@ -22,14 +22,7 @@ use handoff_demo::releases::Releases;
 use handoff_demo::report::write;
 
 fn main() -> ExitCode {
-    match run_all(&Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {error:#}");
-            ExitCode::from(Error::exit_status(error.downcast_ref()))
-        }
-    }
+    exit(run_all(&Args::parse()).map(|passed| ExitCode::from(u8::from(!passed))))
 }
 
 fn run_all(args: &Args) -> anyhow::Result<bool> {

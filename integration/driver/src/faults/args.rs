@@ -24,46 +24,36 @@ pub struct Args {
     /// Only these faults; --list names all
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = named)]
     pub only: Vec<String>,
-
     /// How often each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub times: u32,
-
     /// Seed of the first run; run number n of a fault has this seed plus n [default: a random one, printed]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-
     /// How clients call servers
     #[arg(long, value_enum, default_value_t = Client::Plain)]
     pub client: Client,
-
     /// Commands that start nodes instead of `elixir`, each with its own code path; several take turns
     #[arg(long, value_delimiter = ',', value_name = "COMMAND,...")]
     pub beams: Vec<String>,
-
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-
     /// Write the table of all faults, from this run, into this page [docs/RELIABILITY.md]
     #[arg(long, value_name = "FILE", conflicts_with = "only", num_args = 0..=1, default_missing_value = "docs/RELIABILITY.md")]
     pub write_docs: Option<PathBuf>,
-
     /// Add the results of runs on the real DurableServer (their --json) to that page
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', requires = "write_docs")]
     pub real: Vec<PathBuf>,
-
     /// Run nothing, and write that page from earlier runs with the stand-in (their --json)
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', requires = "write_docs", conflicts_with = "json")]
     pub stand_in: Vec<PathBuf>,
-
     /// Name all faults, and end
     #[arg(long)]
     pub list: bool,
 }
 
 impl Args {
-    /// The faults to run.
     pub fn faults(&self) -> Vec<&'static Fault> {
         let wanted = |fault: &&Fault| self.only.is_empty() || self.only.iter().any(|name| name == fault.name);
         all().into_iter().filter(wanted).collect()

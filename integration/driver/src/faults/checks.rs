@@ -55,20 +55,17 @@ const LATE_US: u64 = 200_000;
 /// Starts in flight when a node was told to stop may still finish there within this time, in microseconds.
 const KNOWN_US: u64 = 1_000_000;
 
-/// The state before the fault.
 #[derive(Debug)]
 pub struct Before {
     ours: BTreeMap<NodeId, Vec<String>>,
 }
 
-/// The results of the checks.
 #[derive(Debug)]
 pub struct Found {
     /// From the fault's last act until every server ran exactly once and answered.
     pub settled_s: f64,
     /// The figures that the demo shows as well.
     pub figures: ModeReport,
-    /// The versions of the nodes.
     pub versions: Versions,
     /// How long after its deadline the latest shutdown continued; `None` if no node stopped gracefully.
     pub late_ms: Option<f64>,
@@ -80,7 +77,6 @@ pub struct Found {
     pub broken: Vec<String>,
 }
 
-/// States in storage when a node is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// The number with `durable_handoff`.
@@ -100,7 +96,6 @@ impl Found {
     }
 }
 
-/// Records the state before the fault.
 pub fn before(cluster: &mut Cluster) -> Result<Before> {
     Ok(Before { ours: ours(cluster)? })
 }
@@ -128,7 +123,7 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     scene.cluster.call_each(all_nodes.into_iter().map(|id| (id, Command::Flush)).collect(), |_| {})?;
     let figures = figures(&Observed {
         nodes: scene.cluster.nodes().iter().map(Into::into).collect(),
-        records: scene.cluster.records(),
+        records: &scene.cluster.heard.records,
         began_us: 0,
         drains: &drains,
         calls: &calls,
@@ -148,24 +143,25 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     broken.extend(overdue(&scene.cluster, &drains, scene.setup));
     broken.extend(late(scene, &drains));
     if scene.setup.final_writes == FinalWrites::FailAsReported {
-        let all_lives = lives(scene.cluster.records(), &drains);
-        let reported = scene.cluster.drained().iter().map(|end| end.report.not_stored).sum();
+        let all_lives = lives(&scene.cluster.heard.records, &drains);
+        let reported = scene.cluster.heard.drained.iter().map(|end| end.report.not_stored).sum();
         broken.extend(unreported(set_back(&counters, &all_lives, &calls), reported));
     }
     broken.extend(left_behind(&mut scene.cluster, before)?);
     let versions = scene.cluster.node(client).versions.clone();
     let versions = versions.ok_or_else(|| Error::protocol("a client without versions"))?.into();
-    let late_ms = scene.cluster.held_up().iter().map(|(_, held_up)| millis(held_up.late_us())).reduce(f64::max);
+    let late_ms = scene.cluster.heard.held_up.iter().map(|(_, held_up)| millis(held_up.late_us())).reduce(f64::max);
     Ok(Found { settled_s, figures, versions, late_ms, stored: None, decided: decided(&scene.cluster), broken })
 }
 
 fn decided(cluster: &Cluster) -> Vec<String> {
     let label = |id: NodeId| &cluster.node(id).config.label;
     let ends = cluster
-        .drained()
+        .heard
+        .drained
         .iter()
         .map(|end| format!("{}: {}, {}", label(end.node), end.report.executor, end.report.ended));
-    let fallbacks = cluster.fallbacks().iter().map(|(id, reason)| format!("{}: {reason}", label(*id)));
+    let fallbacks = cluster.heard.fallbacks.iter().map(|(id, reason)| format!("{}: {reason}", label(*id)));
     ends.chain(fallbacks).collect()
 }
 
@@ -229,7 +225,7 @@ fn sent_to_stopping(cluster: &Cluster, drains: &[Drain]) -> Option<String> {
         told.is_some_and(|drain| (drain.sigterm_us + KNOWN_US + 1..=drain.gone_us).contains(&record.at_us))
     };
     let late = |record: &&Record| record.moment == Moment::Init && stopping(record);
-    let count = cluster.records().iter().filter(late).count();
+    let count = cluster.heard.records.iter().filter(late).count();
     (count > 0).then(|| format!("{count} servers were started on a node that had been told to stop"))
 }
 
@@ -247,7 +243,7 @@ fn overdue(cluster: &Cluster, drains: &[Drain], setup: Setup) -> Option<String> 
         let told = drains.iter().find(|drain| drain.node == end.node)?;
         Some(Duration::from_micros(end.report.at_us.saturating_sub(told.sigterm_us)))
     };
-    let longest = cluster.drained().iter().filter_map(took).max()?;
+    let longest = cluster.heard.drained.iter().filter_map(took).max()?;
     let seconds = longest.as_secs_f64();
     (longest > bound).then(|| format!("a node waited {seconds:.1} s for its drain, and may wait {timeout_ms} ms"))
 }
@@ -256,7 +252,7 @@ fn overdue(cluster: &Cluster, drains: &[Drain], setup: Setup) -> Option<String> 
 fn late(scene: &Scene, drains: &[Drain]) -> Vec<String> {
     let orderly = drains.iter().map(|drain| drain.node).filter(|&node| !scene.was_killed(node));
     let of_node = |node| {
-        let held_up = scene.cluster.held_up().iter().filter(|(of, _)| *of == node).map(|(_, held_up)| *held_up);
+        let held_up = scene.cluster.heard.held_up.iter().filter(|(of, _)| *of == node).map(|(_, held_up)| *held_up);
         let wrong = too_long(&held_up.collect::<Vec<_>>(), scene.setup.timeout_ms)?;
         Some(format!("{} {wrong}", scene.cluster.node(node).config.label))
     };

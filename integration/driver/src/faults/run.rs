@@ -17,25 +17,17 @@ use crate::settings::Settings;
 use crate::store::Store;
 use crate::variant::{Client, Mode, Variant};
 
-/// The input of a run.
 #[derive(Debug)]
 pub struct Run<'a> {
-    /// How clients call servers.
     pub client: Client,
-    /// The commands that start nodes.
     pub releases: Releases,
-    /// The seed of all random choices.
     pub seed: u64,
-    /// The files of the run.
     pub paths: &'a Paths,
-    /// Requests the end of the run.
     pub interrupt: &'a Interrupt,
-    /// The progress line.
     pub progress: &'a ModeProgress,
 }
 
 impl Run<'_> {
-    /// Runs a fault and checks everything.
     pub fn run(&self, fault: &Fault) -> Result<Found> {
         let without = if fault.setup.compared { self.stored_without(fault)? } else { None };
         let variant = Variant { executor: fault.setup.executor, client: self.client, ..Mode::Handoff.into() };

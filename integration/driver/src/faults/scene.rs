@@ -22,15 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Scene<'a> {
     pub cluster: Cluster,
-    /// The roles of the nodes.
     pub stage: Stage,
-    /// The settings of the run.
     pub settings: &'a Settings,
     /// The only source of random numbers.
     pub random: Random,
-    /// The progress line on the terminal.
     pub progress: &'a ModeProgress,
-    /// The fault's cluster.
     pub setup: Setup,
     /// The problems that the fault itself has found.
     pub broken: Vec<String>,
@@ -44,7 +40,6 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// The cluster before the fault.
     pub fn new(
         setup: Setup,
         cluster: Cluster,
@@ -53,23 +48,19 @@ impl<'a> Scene<'a> {
         seed: u64,
         progress: &'a ModeProgress,
     ) -> Self {
-        let started_before = cluster.started();
-        let random = Random::new(seed);
-        let (broken, told, killed) = (Vec::new(), Vec::new(), Vec::new());
-        let (incremented, stored) = (false, None);
         Self {
+            started_before: cluster.heard.started,
             cluster,
             stage,
             settings,
-            random,
+            random: Random::new(seed),
             progress,
             setup,
-            broken,
-            incremented,
-            stored,
-            told,
-            killed,
-            started_before,
+            broken: Vec::new(),
+            incremented: false,
+            stored: None,
+            told: Vec::new(),
+            killed: Vec::new(),
         }
     }
 
@@ -118,7 +109,6 @@ impl<'a> Scene<'a> {
         self.cluster.start(vec![config]).map(drop)
     }
 
-    /// Kills a node.
     pub fn kill(&mut self, id: NodeId) -> Result<()> {
         self.progress.step(&format!("killing {}", self.cluster.node(id).config.label));
         self.remember(id, now_us());
@@ -126,7 +116,6 @@ impl<'a> Scene<'a> {
         self.cluster.node_mut(id).kill()
     }
 
-    /// Whether a node was killed.
     pub fn was_killed(&self, id: NodeId) -> bool {
         self.killed.contains(&id)
     }
@@ -154,7 +143,7 @@ impl<'a> Scene<'a> {
         let wanted = part * f64::from(self.setup.servers);
         let (source, before) = (self.source(), self.started_before);
         self.cluster.wait("servers moving", PATIENCE, |cluster| {
-            let moved = f64::from(cluster.started() - before) >= wanted;
+            let moved = f64::from(cluster.heard.started - before) >= wanted;
             Ok((moved || cluster.node_mut(source).has_ended()?).then_some(()))
         })
     }
@@ -167,7 +156,6 @@ impl<'a> Scene<'a> {
         self.await_moved(part)
     }
 
-    /// Waits until a node has ended.
     pub fn await_end(&mut self, id: NodeId) -> Result<()> {
         let label = self.cluster.node(id).config.label.clone();
         self.cluster
@@ -249,7 +237,6 @@ impl<'a> Scene<'a> {
         self.to_store(Command::ConfigureStore { latency_ms, slots, error_rate, outage })
     }
 
-    /// Sends a command to the store's node.
     pub fn to_store(&mut self, command: Command) -> Result<()> {
         let store = self.stage.store.expect("runs of faults have the simulated store");
         self.cluster.call(store, command).map(drop)

@@ -4,13 +4,11 @@ use crate::kept::FinalWrites;
 use crate::settings::{ClockAhead, Synced};
 use crate::variant::Executor;
 
-/// A cluster for a fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
     pub nodes: u32,
     /// How many of the nodes, counted from the first, have servers.
     pub full: u32,
-    /// The number of servers of the cluster.
     pub servers: u32,
     /// Size of each state; `None` for about 4 KB.
     pub state_bytes: Option<u32>,
@@ -19,13 +17,10 @@ pub struct Setup {
     pub latency_ms: u32,
     /// Requests the store serves at once.
     pub slots: Option<u32>,
-    /// The time limit of the drain.
     pub timeout_ms: u32,
     /// How often nodes look for servers that run nowhere.
     pub discovery_interval_ms: u32,
-    /// The node with a wrong clock.
     pub clock_ahead: Option<ClockAhead>,
-    /// How old a heartbeat may be.
     pub heartbeat_max_age_ms: u32,
     /// Whether the store reliably takes the final writes of servers.
     pub final_writes: FinalWrites,
@@ -33,7 +28,6 @@ pub struct Setup {
     pub slow_child_ms: u32,
     /// The application node, counted from 0, whose release lacks the module of half of the servers.
     pub lacks_module: Option<usize>,
-    /// Which servers store each increment before it is answered.
     pub synced: Synced,
     pub clients: u32,
     /// Whether the fault runs in a cluster without `durable_handoff` first, to compare the states in storage.

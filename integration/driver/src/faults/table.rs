@@ -14,9 +14,7 @@ use crate::tables;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Shown {
-    /// The fault's name.
     pub fault: String,
-    /// The run's seed.
     pub seed: u64,
     /// Version and kind of the DurableServer; empty for a run that ended before its checks.
     pub durable_server: String,
@@ -28,7 +26,6 @@ pub struct Shown {
     /// How long after its deadline the latest shutdown continued, in milliseconds; `None` if no node stopped
     /// gracefully.
     pub late_ms: Option<f64>,
-    /// States in storage at the kill, where they were counted.
     pub stored: Option<Stored>,
     /// Servers of ended nodes.
     pub total: usize,
@@ -43,7 +40,6 @@ pub struct Shown {
     pub calls: u64,
     /// Calls without an answer.
     pub failed_calls: u64,
-    /// The violated guarantees.
     pub broken: Vec<String>,
 }
 
@@ -75,12 +71,10 @@ impl Shown {
         Self { fault: fault.name.to_owned(), seed, broken: vec![reason], ..Self::default() }
     }
 
-    /// Whether all guarantees held.
     pub fn passed(&self) -> bool {
         self.broken.is_empty()
     }
 
-    /// The run in one line.
     pub fn line(&self) -> String {
         if !self.passed() {
             return format!("FAILED: {}", self.broken.join("; "));
@@ -111,7 +105,6 @@ impl<'a> Row<'a> {
         format!("{} of {}", self.runs.iter().filter(|run| run.passed()).count(), self.runs.len())
     }
 
-    /// The longest drain.
     pub fn drain(&self) -> String {
         self.longest(|run| run.drain_s)
     }
@@ -125,7 +118,6 @@ impl<'a> Row<'a> {
         tenths(self.runs.iter().map(|run| of(run)).fold(0.0, f64::max))
     }
 
-    /// Servers moved, over all runs.
     pub fn moved(&self) -> String {
         let sum = |count: fn(&Shown) -> usize| self.runs.iter().map(|run| count(run)).sum::<usize>();
         format!("{} of {}", sum(|run| run.moved), sum(|run| run.total))
@@ -140,7 +132,6 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The closing table.
 pub fn closing(faults: &[&Fault], shown: &[Shown]) -> String {
     let mut table =
         tables::table(["fault", "passed", "drain at most", "settled after at most", "moved", "failed seeds"]);

@@ -9,17 +9,13 @@ use crate::kept::FinalWrites;
 /// A node, as far as figures need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedNode {
-    /// Its name in the report.
     pub label: String,
-    /// Its full name.
     pub name: String,
-    /// Whether it runs servers.
     pub is_app: bool,
     /// Its Elixir; empty before it is up.
     pub elixir: String,
     /// Its Erlang/OTP; empty before it is up.
     pub otp: String,
-    /// When it was up.
     pub up_us: Option<u64>,
 }
 
@@ -37,7 +33,6 @@ impl From<&Node> for ObservedNode {
     }
 }
 
-/// Everything that was observed in one mode.
 #[derive(Debug)]
 pub struct Observed<'a> {
     /// Every node that was started; [`NodeId`]s index it.
@@ -49,11 +44,9 @@ pub struct Observed<'a> {
     pub began_us: u64,
     /// The nodes that were told to stop, in order.
     pub drains: &'a [Drain],
-    /// The results of the clients.
     pub calls: &'a Calls,
     /// Every server's counter at the end.
     pub counters: &'a [Counter],
-    /// How many servers there are.
     pub servers: u32,
     /// Whether every server was back within the bound.
     pub all_back: bool,

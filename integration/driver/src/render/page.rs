@@ -10,19 +10,18 @@ use crate::report::Report;
 
 const TEMPLATE: &str = include_str!("page.html");
 
-/// The page for a report.
 pub fn page(report: &Report) -> Result<String> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.add_template("page", TEMPLATE)?;
 
     let colours =
-        [("ink", plot::INK), ("grid", plot::GRID)].map(|(name, colour)| context! { name, hex => hex(colour) });
+        [("ink", plot::INK), ("grid", plot::GRID)].map(|(name, colour)| context! { name, hex => plot::hex(colour) });
     let modes: Vec<Value> = report
         .modes
         .iter()
         .map(|(variant, of)| {
-            let [light, dark] = plot::shades(*variant).map(hex);
+            let [light, dark] = plot::shades(*variant).map(plot::hex);
             context! { name => variant.name(), slug => variant.slug(), light, dark, gaps => of.gaps.len() }
         })
         .collect();
@@ -40,10 +39,6 @@ pub fn page(report: &Report) -> Result<String> {
         plot => plot::gaps(report)?.map(Value::from_safe_string),
         shares => shares::plots(report)?,
     })?)
-}
-
-fn hex(plotters::style::RGBColor(r, g, b): plotters::style::RGBColor) -> String {
-    format!("#{r:02X}{g:02X}{b:02X}")
 }
 
 #[cfg(test)]

@@ -41,6 +41,11 @@ pub fn shades(variant: Variant) -> [RGBColor; 2] {
     }
 }
 
+/// The colour as CSS and SVG write it.
+pub fn hex(RGBColor(r, g, b): RGBColor) -> String {
+    format!("#{r:02X}{g:02X}{b:02X}")
+}
+
 /// Two parts of a colour with one part of a grey.
 fn mixed(RGBColor(r, g, b): RGBColor, grey: u8) -> RGBColor {
     let mix = |part: u8| part / 3 * 2 + grey / 3;
@@ -65,7 +70,7 @@ fn plot(report: &Report, alone: bool) -> Result<Option<String>> {
     let until_s = points().map(|point| point.at_ms / 1_000.0).fold(0.0, f64::max);
     let decades = decades(points().map(|point| point.gap_ms.max(FLOOR_MS)));
     let mut svg = String::new();
-    draw(report, alone, until_s.max(0.1) * 1.02, &decades, &mut svg).map_err(|reason| Error::Plot { reason })?;
+    draw(report, alone, until_s.max(0.1) * 1.02, &decades, &mut svg)?;
     Ok(Some(svg))
 }
 
@@ -83,8 +88,7 @@ fn decades(values: impl Iterator<Item = f64>) -> Vec<f64> {
     decades
 }
 
-fn draw(report: &Report, alone: bool, until_s: f64, decades: &[f64], svg: &mut String) -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| error.to_string();
+fn draw(report: &Report, alone: bool, until_s: f64, decades: &[f64], svg: &mut String) -> Result<()> {
     let text = |size: u32| TextStyle::from(("sans-serif", size).into_font()).color(&INK);
     let (Some(&least), Some(&most)) = (decades.first(), decades.last()) else {
         return Ok(());
@@ -92,7 +96,7 @@ fn draw(report: &Report, alone: bool, until_s: f64, decades: &[f64], svg: &mut S
 
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     if alone {
-        area.fill(&WHITE).map_err(|error| failed(&error))?;
+        area.fill(&WHITE).map_err(Error::plot)?;
     }
     let mut chart = ChartBuilder::on(&area)
         .margin(8)
@@ -100,7 +104,7 @@ fn draw(report: &Report, alone: bool, until_s: f64, decades: &[f64], svg: &mut S
         .x_label_area_size(48)
         .y_label_area_size(78)
         .build_cartesian_2d(0.0..until_s, (least..most).log_scale().with_key_points(decades.to_vec()))
-        .map_err(|error| failed(&error))?;
+        .map_err(Error::plot)?;
     chart
         .configure_mesh()
         .axis_style(INK)
@@ -115,13 +119,13 @@ fn draw(report: &Report, alone: bool, until_s: f64, decades: &[f64], svg: &mut S
         })
         .y_label_formatter(&|ms| exact(*ms))
         .draw()
-        .map_err(|error| failed(&error))?;
+        .map_err(Error::plot)?;
     for (mode, of) in &report.modes {
         let [colour, _] = shades(*mode);
         let style = colour.filled();
         let dots =
             of.gaps.iter().map(|point| Circle::new((point.at_ms / 1_000.0, point.gap_ms.max(FLOOR_MS)), 3, style));
-        let series = chart.draw_series(dots).map_err(|error| failed(&error))?;
+        let series = chart.draw_series(dots).map_err(Error::plot)?;
         if alone {
             series.label(mode.name()).legend(move |at| Circle::new(at, 5, style));
         }
@@ -134,9 +138,9 @@ fn draw(report: &Report, alone: bool, until_s: f64, decades: &[f64], svg: &mut S
             .border_style(GRID)
             .label_font(text(15))
             .draw()
-            .map_err(|error| failed(&error))?;
+            .map_err(Error::plot)?;
     }
-    area.present().map_err(|error| failed(&error))
+    area.present().map_err(Error::plot)
 }
 
 #[cfg(test)]
@@ -149,10 +153,9 @@ mod tests {
         let report = fixture::report();
         let svg = gaps(&report).unwrap().unwrap();
         for (mode, of) in &report.modes {
-            let [RGBColor(r, g, b), _] = shades(*mode);
+            let fill = format!("fill=\"{}\"", hex(shades(*mode)[0]));
             let dots = svg.matches("<circle").count();
-            let here =
-                svg.split("<circle").filter(|dot| dot.contains(&format!("fill=\"#{r:02X}{g:02X}{b:02X}\""))).count();
+            let here = svg.split("<circle").filter(|dot| dot.contains(&fill)).count();
             assert_eq!(here, of.gaps.len(), "{mode} among {dots}");
         }
     }

@@ -17,9 +17,7 @@ const NBSP: char = '\u{a0}';
 /// One row: a figure of every mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// The name of the figure.
     pub name: &'static str,
-    /// The exact meaning of the figure.
     pub meaning: &'static str,
     /// Its value in every mode, in the order of the report.
     pub values: Vec<String>,
@@ -93,7 +91,6 @@ const FURTHEST: &[Figure] = &[("furthest from its share", "the node that is, in 
     furthest(&m.final_share).map_or("-".to_owned(), |percent| format!("{percent:.1}{NBSP}%"))
 })];
 
-/// Where servers were at the end.
 fn destinations(scenario: Scenario) -> &'static [Figure] {
     match scenario {
         Scenario::Drain => &[("went to", "servers of the stopped node, by the end", |m| shares(&m.targets))],
@@ -104,7 +101,6 @@ fn destinations(scenario: Scenario) -> &'static [Figure] {
     }
 }
 
-/// The rows of a report.
 pub fn rows(report: &Report) -> Vec<Row> {
     let settings = &report.settings;
     let figures = [
@@ -128,19 +124,15 @@ pub fn rows(report: &Report) -> Vec<Row> {
 /// One stopped node's figures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DrainRow {
-    /// The column in which it stopped.
     pub mode: String,
     /// The column's name in CSS classes.
     pub slug: String,
     pub node: String,
-    /// The figures, in the order of [`DRAIN_COLUMNS`].
     pub values: [String; 6],
 }
 
-/// The names of a [`DrainRow`]'s figures.
 pub const DRAIN_COLUMNS: [&str; 6] = ["moved", "gap p50", "gap p99", "gap max", "drain", "shutdown"];
 
-/// Every stopped node of every mode.
 pub fn drain_rows(report: &Report) -> Vec<DrainRow> {
     let of_mode = |(mode, of): &(Variant, ModeReport)| {
         let (mode, slug) = (mode.name(), mode.slug());
@@ -162,7 +154,6 @@ pub fn drain_rows(report: &Report) -> Vec<DrainRow> {
     report.modes.iter().flat_map(of_mode).collect()
 }
 
-/// The notes of all modes.
 pub fn notes(report: &Report) -> Vec<String> {
     let of_mode =
         |(mode, of): &(Variant, ModeReport)| of.notes.iter().map(|note| format!("{mode}: {note}")).collect::<Vec<_>>();
@@ -188,7 +179,6 @@ pub fn verdicts(report: &Report) -> Vec<String> {
     verdicts
 }
 
-/// The result of waiting clients, if there were some.
 fn waiting_verdict(report: &Report) -> Option<String> {
     let (_, of) = report.modes.iter().find(|(v, _)| v.mode == Mode::Handoff && v.client == Client::Handoff)?;
     Some(format!(
@@ -198,7 +188,6 @@ fn waiting_verdict(report: &Report) -> Option<String> {
     ))
 }
 
-/// The cost of killing the Rust node, if it was killed.
 fn killed_verdict(report: &Report) -> Option<String> {
     let (_, killed) = report.modes.iter().find(|(variant, _)| variant.killed)?;
     let alive = report.mode(Mode::Handoff, Executor::Node)?;

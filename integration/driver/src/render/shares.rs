@@ -5,7 +5,7 @@ use minijinja::value::Value;
 use plotters::element::PathElement;
 use plotters::prelude::{ChartBuilder, Color, IntoDrawingArea, IntoFont, RGBColor, SVGBackend, TextStyle};
 
-use super::plot::{GRID, INK};
+use super::plot::{GRID, INK, hex};
 use crate::report::{ModeReport, Report, ShareLine};
 use crate::{Error, Result};
 
@@ -28,7 +28,7 @@ pub fn plots(report: &Report) -> Result<Vec<Value>> {
     let moved = report.modes.iter().filter(|(_, of)| of.shares.iter().any(|line| line.steps.len() > 1));
     moved
         .map(|(mode, of)| {
-            let svg = plot(of).map_err(|reason| Error::Plot { reason })?;
+            let svg = plot(of)?;
             let nodes: Vec<Value> = of
                 .shares
                 .iter()
@@ -44,13 +44,8 @@ fn colour(index: usize) -> RGBColor {
     COLOURS[index % COLOURS.len()]
 }
 
-fn hex(RGBColor(r, g, b): RGBColor) -> String {
-    format!("#{r:02X}{g:02X}{b:02X}")
-}
-
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn plot(of: &ModeReport) -> Result<String, String> {
-    let failed = |error: &dyn std::fmt::Display| error.to_string();
+fn plot(of: &ModeReport) -> Result<String> {
     let text = TextStyle::from(("sans-serif", 15).into_font()).color(&INK);
     let steps = || of.shares.iter().flat_map(|line| &line.steps);
     let from_s = steps().map(|(at_ms, _)| at_ms / 1_000.0).fold(0.0, f64::min);
@@ -67,7 +62,7 @@ fn plot(of: &ModeReport) -> Result<String, String> {
             .x_label_area_size(48)
             .y_label_area_size(78)
             .build_cartesian_2d(from_s..until_s, 0.0..most)
-            .map_err(|error| failed(&error))?;
+            .map_err(Error::plot)?;
         chart
             .configure_mesh()
             .axis_style(INK)
@@ -81,12 +76,12 @@ fn plot(of: &ModeReport) -> Result<String, String> {
             .x_label_formatter(&|seconds| format!("{seconds:.0}"))
             .y_label_formatter(&|servers| format!("{servers:.0}"))
             .draw()
-            .map_err(|error| failed(&error))?;
+            .map_err(Error::plot)?;
         for (index, line) in of.shares.iter().enumerate() {
             let path = PathElement::new(corners(line, until_s), colour(index).stroke_width(2));
-            chart.draw_series([path]).map_err(|error| failed(&error))?;
+            chart.draw_series([path]).map_err(Error::plot)?;
         }
-        area.present().map_err(|error| failed(&error))?;
+        area.present().map_err(Error::plot)?;
     }
     Ok(svg)
 }

@@ -6,20 +6,16 @@ use serde::Serialize;
 
 use crate::releases::Releases;
 
-/// An application node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeReport {
     pub node: String,
-    /// Its Elixir.
     pub elixir: String,
-    /// Its Erlang/OTP.
     pub otp: String,
     /// Servers that started on it, over the whole run.
     pub started: usize,
 }
 
 impl NodeReport {
-    /// The versions of the node as text.
     pub fn release(&self) -> String {
         format!("Elixir {}, OTP {}", self.elixir, self.otp)
     }

@@ -25,7 +25,7 @@ pub fn wait(cluster: &mut Cluster, drains: &[Drain], progress: &ModeProgress, no
     let until = Instant::now() + BOUND;
     let mut next = Instant::now();
     let balanced = cluster.wait("every node having its share", BOUND * 2, |cluster| {
-        progress.calls(cluster.calls());
+        progress.calls(cluster.heard.calls);
         if Instant::now() < next {
             return Ok(None);
         }
@@ -42,7 +42,7 @@ pub fn wait(cluster: &mut Cluster, drains: &[Drain], progress: &ModeProgress, no
 /// The number of servers of each running application node, from the records.
 fn counts(cluster: &Cluster, drains: &[Drain]) -> Vec<usize> {
     let mut counts: BTreeMap<NodeId, usize> = cluster.alive_as(Role::App).map(|id| (id, 0)).collect();
-    for life in lives(cluster.records(), drains).values().flatten().filter(|life| life.end_us.is_none()) {
+    for life in lives(&cluster.heard.records, drains).values().flatten().filter(|life| life.end_us.is_none()) {
         if let Some(count) = counts.get_mut(&life.node) {
             *count += 1;
         }

@@ -94,9 +94,9 @@ fn stop(
 ) -> Result<Vec<Drain>> {
     let labels = ids.iter().map(|&id| cluster.node(id).config.label.clone()).collect::<Vec<_>>().join(" and ");
     let started = |record: &&Record| ids.contains(&record.node) && record.moment == Moment::Init;
-    let leaving = u32::try_from(cluster.records().iter().filter(started).count()).unwrap_or(u32::MAX);
+    let leaving = u32::try_from(cluster.heard.records.iter().filter(started).count()).unwrap_or(u32::MAX);
     progress.step(&format!("stopping {labels}"));
-    let started_before = cluster.started();
+    let started_before = cluster.heard.started;
     let mut sigterms = Vec::new();
     for &id in ids {
         sigterms.push(cluster.node_mut(id).sigterm()?);
@@ -105,9 +105,9 @@ fn stop(
     let until = Instant::now() + STOP_BOUND;
     let mut kill_at = settings.kill_node_at.filter(|_| cluster.variant().killed);
     let killed = cluster.wait(&format!("{labels} stopping"), STOP_BOUND * 2, |cluster| {
-        let moved = cluster.started() - started_before;
+        let moved = cluster.heard.started - started_before;
         progress.amount(moved, leaving);
-        progress.calls(cluster.calls());
+        progress.calls(cluster.heard.calls);
         if kill_at.is_some_and(|part| f64::from(moved) >= part * f64::from(leaving)) {
             kill_at = None;
             notes.push(format!("the Rust node was killed when {moved} of {leaving} servers had moved"));

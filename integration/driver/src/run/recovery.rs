@@ -30,7 +30,7 @@ pub fn wait(
     let until = Instant::now() + bound;
     let mut next = Instant::now();
     let missing = cluster.wait("every server answering", bound * 2, |cluster| {
-        progress.calls(cluster.calls());
+        progress.calls(cluster.heard.calls);
         if Instant::now() < next {
             return Ok(None);
         }

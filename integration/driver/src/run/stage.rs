@@ -18,12 +18,10 @@ const SETTLE_BOUND: Duration = Duration::from_secs(120);
 /// The interval of polls.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// The roles of the nodes.
 #[derive(Debug)]
 pub struct Stage {
     /// The node that is the object store, if there is one.
     pub store: Option<NodeId>,
-    /// The node with the clients.
     pub client: NodeId,
     /// The application nodes, in the order in which they will be replaced.
     pub apps: Vec<NodeId>,
@@ -47,7 +45,6 @@ pub fn app(settings: &Settings, generation: u32, index: usize) -> NodeConfig {
     NodeConfig { label: format!("{prefix}{}", index + 1), role: Role::App, elixir, generation, clock_ahead_s, newer }
 }
 
-/// Sets the stage.
 pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) -> Result<Stage> {
     let (stage, sweeps_from) = servers(cluster, settings, progress)?;
     await_typical_moment(cluster, sweeps_from, settings, progress)?;
@@ -105,7 +102,6 @@ pub fn servers(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgre
     Ok((stage, sweeps_from))
 }
 
-/// The command that starts the clients.
 pub fn start_clients(settings: &Settings) -> Command {
     let Settings { clients, servers, call_every_ms: every_ms, sync_one_in, .. } = *settings;
     Command::StartClients { clients, servers, every_ms, sync_one_in }
@@ -139,7 +135,7 @@ fn start_servers(cluster: &mut Cluster, stage: &Stage, settings: &Settings, prog
     let each = (0..step)
         .zip(&stage.apps)
         .map(|(first, &id)| (id, Command::StartServers { first, step, end, state_bytes, synced, start_ms, newer }));
-    cluster.call_each(each.collect(), |cluster| progress.amount(cluster.started(), settings.servers))?;
+    cluster.call_each(each.collect(), |cluster| progress.amount(cluster.heard.started, settings.servers))?;
     progress.step("waiting until the clients' registry knows every server");
     look(cluster, "the clients' registry learning of all servers", |cluster| {
         let answer = cluster.call(stage.client, Command::Missing { servers: settings.servers })?;

@@ -60,7 +60,7 @@ fn at_kill(
     unsynced::increment_all(&mut cluster, &stage, servers)?;
 
     progress.step("stopping the node");
-    let (source, started_before) = (stage.apps[0], cluster.started());
+    let (source, started_before) = (stage.apps[0], cluster.heard.started);
     let sigterm_us = cluster.node_mut(source).sigterm()?;
     let until = std::time::Instant::now() + Duration::from_secs(after_s.into());
     let time = Duration::from_secs(after_s.into()) + LATE;
@@ -70,7 +70,7 @@ fn at_kill(
     })?;
     cluster.node_mut(source).kill()?;
     progress.step("counting what is stored");
-    let started = cluster.started() - started_before;
+    let started = cluster.heard.started - started_before;
     let stored = unsynced::stored(&mut cluster, &stage, servers)?;
     let gone_us = cluster.node(source).gone_us.filter(|_| ended);
     let stopped_after_ms = gone_us.map(|gone_us| gone_us.saturating_sub(sigterm_us) / 1_000);

@@ -99,7 +99,7 @@ fn stop(cluster: &mut Cluster, stage: &Stage, args: &Args, progress: &ModeProgre
     if args.kill_source {
         cluster.call(source, Command::Drain)?;
         cluster.wait("the drain ending", END_BOUND + Duration::from_millis(args.timeout_ms.into()), |cluster| {
-            Ok((!cluster.drained().is_empty()).then_some(()))
+            Ok((!cluster.heard.drained.is_empty()).then_some(()))
         })?;
         return end(cluster, source, true);
     }
@@ -112,7 +112,7 @@ fn kill_target(cluster: &mut Cluster, stage: &Stage, servers: u32, progress: &Mo
     let target = stage.apps[1];
     let started = |record: &&Record| record.node == target && record.moment == Moment::Init;
     cluster.wait("a receiver starting some servers", END_BOUND, |cluster| {
-        Ok((cluster.records().iter().filter(started).count() > servers as usize / 20).then_some(()))
+        Ok((cluster.heard.records.iter().filter(started).count() > servers as usize / 20).then_some(()))
     })?;
     end(cluster, target, true)
 }
@@ -133,10 +133,10 @@ fn end(cluster: &mut Cluster, node: NodeId, killed: bool) -> Result<Drain> {
 /// The down times of the servers that the drain of the first node left.
 fn gaps(cluster: &Cluster, ended: &[Drain]) -> Result<Vec<u64>> {
     let [Drain { node: source, .. }, ..] = ended else { return Ok(Vec::new()) };
-    let drain = cluster.drained().iter().find(|end| end.node == *source);
+    let drain = cluster.heard.drained.iter().find(|end| end.node == *source);
     let drained_us =
         drain.ok_or_else(|| Error::protocol("the node did not say when its drain had ended"))?.report.at_us;
-    let lives = lives(cluster.records(), ended);
+    let lives = lives(&cluster.heard.records, ended);
     let left = |step: &&Move| step.from == *source && step.to != *source && step.stopped_us >= drained_us;
     Ok(moves(&lives).iter().filter(left).map(Move::gap_us).collect())
 }
