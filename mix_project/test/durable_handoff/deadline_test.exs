@@ -73,6 +73,9 @@ defmodule DurableHandoff.DeadlineTest do
       ]
 
       assert instants == Enum.sort(instants)
+      # Each phase has time of its own, unless the drain has too little for that.
+      if timeout_ms >= 100, do: assert(instants == Enum.uniq(instants))
+      assert 7 + 1_000 * Deadline.engine_ms(deadline, 7) <= max(Deadline.settle_us(deadline), 1_007)
       assert Deadline.settle_us(deadline) >= deadline.end_us - 500_000
       assert Deadline.engine_ms(deadline, deadline.end_us + 1) == 1
       assert Deadline.left_ms(deadline, deadline.end_us + 1) == 0

@@ -109,6 +109,7 @@ defmodule DurableHandoff.WireTest do
           {:message, :announce, [self(), %{release: "1", accepting: nil}]},
           {:message, :opened, [-1]},
           {:message, :opened, [1, 2]},
+          {:message, :opened, [0x1_0000_0000_0000_0000]},
           {:orders, :orders, [1, [order | :improper]]},
           {:orders, :orders, [1, [{:start, -1, "b@h", 1, 1_000}]]},
           {:orders, :orders, [1, [{:start, 0, :b@h, 1, 1_000}]]},
@@ -121,6 +122,7 @@ defmodule DurableHandoff.WireTest do
           {:report, :report, [1, %{total: -1, moved: 0, left: %{}, concurrency: %{last: 1}, ended: :done}]},
           {:reason, :refuse, [1, :because]},
           {:reason, :refuse, [1, {:invalid, ["x" | "y"]}]},
+          {:reason, :refuse, [1, {:invalid, List.duplicate("x", 1_001)}]},
           {:message, :refuse, ["1", :silent]},
           {:message, :describe, [1, :not_a_pid]},
           {:supervisor, :drain_request, [1, self(), %{supervisor: MyApp.Durable, timeout_ms: nil, dry_run: true}]},
@@ -128,6 +130,7 @@ defmodule DurableHandoff.WireTest do
           {:message, :drain_request, [1, self(), %{supervisor: "S", timeout_ms: nil}]},
           {:goals, :announce, [self(), %{release: "1", accepting: true, goals: [:rebalance]}]},
           {:goals, :announce, [self(), %{release: "1", accepting: true, goals: ["rebalance" | "drain"]}]},
+          {:goals, :announce, [self(), %{release: "1", accepting: true, goals: List.duplicate("x", 65)}]},
           {:supervisor, :cordon_request, [1, self(), %{supervisor: :all, cordon: true}]},
           {:message, :cordon_request, [1, self(), %{supervisor: "S", cordon: 1}]},
           {:key, :move_request, [1, self(), %{supervisor: "S", to: "b@h"}]},
@@ -143,7 +146,7 @@ defmodule DurableHandoff.WireTest do
     end
   end
 
-  test "views and events are split into sizes that the other side accepts" do
+  test "servers, views and events are split into sizes that the other side accepts" do
     nodes = Enum.to_list(1..250)
     parts = Wire.view(7, %{now_ms: 1, nodes: nodes})
     assert [{_, 1, :view, 7, 1, 3, 1, first}, {_, 1, :view, 7, 2, 3, 1, _}, {_, 1, :view, 7, 3, 3, 1, last}] = parts
@@ -151,5 +154,6 @@ defmodule DurableHandoff.WireTest do
     assert [{_, 1, :view, 7, 1, 1, 1, []}] = Wire.view(7, %{now_ms: 1, nodes: []})
     assert [{_, 1, :events, 7, some}, {_, 1, :events, 7, [:cancel]}] = Wire.events(7, List.duplicate(:cancel, 10_001))
     assert length(some) == 10_000
+    assert {{_, 1, :servers, 7, 0, _records}, 5_000, [_last]} = Wire.servers(7, 0, List.duplicate({0, 0, 0}, 5_001))
   end
 end
