@@ -1,7 +1,7 @@
 defmodule Handoff.SilentTargetTest do
   @moduledoc "A target is suspended (SIGSTOP): it keeps its connections but does not answer."
 
-  use HandoffCase, nodes: 2
+  use LeftoversCase, nodes: 2
 
   # DurableServer would wait longer for such a target than any drain here.
   @endless [placement_erpc_timeout_cross_region_ms: 600_000, placement_erpc_timeout_same_region_ms: 600_000]
@@ -43,6 +43,59 @@ defmodule Handoff.SilentTargetTest do
     assert_all_run_on(context, keys, [b])
     assert reservations(context) == []
   end
+
+  test "suspended when it has claimed servers: the drain ends, and they start elsewhere when its heartbeats are old",
+       %{b: b} = context do
+    {draining, keys} = drain_to_silent(context)
+    suspend(context)
+    # The claims are stored, but their answers do not arrive.
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{ended: :done, left: %{lost_race: 4}, retried: 0}} = await_task(draining)
+    await_all_on(context, keys, [b])
+    resume(context)
+  end
+
+  @tag guarantee: "Nothing runs twice"
+  test "suspended when it has registered servers: the drain ends, and they go on there", context do
+    %{a: a, silent: silent} = context
+    {draining, keys} = drain_to_silent(context)
+    for _key <- keys, do: SimulatedStore.step(context.store, &write?/2)
+    for key <- keys, do: await_on(context, a, key, silent)
+    await_writes(context, 4)
+    suspend(context)
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{ended: :done, left: %{lost_race: 4}, retried: 0, adopted_later: 0}} = await_task(draining)
+    resume(context)
+    # Whatever the drain sent them is handled before this call.
+    for key <- keys, do: assert(ask(await_on(context, silent, key, silent), :get) == 0)
+    assert_all_run_on(context, keys, [silent])
+  end
+
+  # Drains four servers, and returns when the silent node is about to write its claims.
+  defp drain_to_silent(%{a: a, b: b, silent: silent} = context) do
+    # DurableServer stops waiting for a start after five seconds. The attempt then waits itself.
+    options = unswept(context, timeout_ms: 100_000, attempt_timeout_ms: 100_000, max_concurrency: 4) ++ @endless
+    for node <- [a, silent], do: start_handoff(context, node, options)
+    await_heartbeats([a, silent], context.sup)
+    keys = start_known(context, a, 4, silent)
+    draining = start_held(context, 4, fn -> drain(context, a) end)
+    await_heard(context, silent)
+    SimulatedStore.pause(context.store, &write?/2)
+    for _key <- keys, do: SimulatedStore.step(context.store, fn op, _key -> op == :get end)
+    await_writes(context, 4)
+    # It soon takes the heartbeats of a silent node for too old.
+    start_handoff(context, b, options ++ [heartbeat_interval_ms: 1_000, heartbeat_staleness_threshold_ms: 5_000])
+    await_heartbeats([a, b, silent], context.sup)
+    {draining, keys}
+  end
+
+  defp await_writes(context, count),
+    do: wait_until(fn -> Enum.count(SimulatedStore.paused(context.store), fn {op, _key} -> op == :put end) == count end)
+
+  # Of a server: their keys end in s1, s2, ...
+  defp write?(op, storage_key), do: op == :put and storage_key =~ ~r"/s\d$"
 
   defp suspend(%{os_pid: os_pid}) do
     {_output, 0} = System.cmd("kill", ["-STOP", os_pid])

@@ -77,8 +77,8 @@ defmodule DurableHandoff.Drain.Attempt do
 
   @doc """
   Replaces the process `old`, whose attempt waits for a target that does not answer, by a new one, and kills
-  `old`. The server must have stopped. If it still starts on that target, the next attempt finds it there; or,
-  of two starts, the one that is stored later fails.
+  `old`. The server must have stopped. If that target has claimed it, the move is over. Else, of two starts,
+  the one that is stored later fails.
   """
   @spec leave_target(Host.name(), Host.server(), old :: pid()) :: {pid(), reference()}
   def leave_target(supervisor, server, old) do
@@ -90,10 +90,10 @@ defmodule DurableHandoff.Drain.Attempt do
         {:DOWN, ^monitor, :process, ^old, _killed} -> :ok
       end
 
-      case Rehome.final_write(attempt.storage, server) do
-        :displaced -> report(attempt, {:displaced, :target}, :target_silent, 0)
+      case Rehome.left_at_silent_target(supervisor, server) do
         :not_stored -> report(attempt, :not_stored, :final_write_failed, 0)
-        :unknown -> report(%{attempt | unsure: :not_stored}, {:displaced, :store}, :store_takes_no_reads, 0)
+        {:displaced, :store} = outcome -> report(%{attempt | unsure: :not_stored}, outcome, :store_takes_no_reads, 0)
+        outcome -> report(attempt, outcome, :target_silent, 0)
       end
     end)
   end

@@ -78,6 +78,18 @@ defmodule DurableHandoff.Host.Rehome do
   end
 
   @doc """
+  The outcome for a stopped server whose target does not answer. `:lost_race` if another node has claimed it,
+  as that target may have: while the heartbeats of that node count, no other one can start the server.
+  """
+  @spec left_at_silent_target(Host.name(), Host.server()) :: Native.outcome()
+  def left_at_silent_target(name, server) do
+    free = {:displaced, :target}
+    attempt = %{name: name, server: server, until_us: Clock.now_us()}
+    # `{:displaced, :unknown}`: reserved for this node.
+    with {:displaced, :unknown} <- stored_outcome(attempt, %{unsaved: :not_stored, free: free}), do: free
+  end
+
+  @doc """
   What is known of a displaced server whose last attempt failed in the store: `:not_stored` if its final write
   failed, `:displaced` if that write succeeded or another node has the server, `:unknown` while the store does
   not answer. One read.

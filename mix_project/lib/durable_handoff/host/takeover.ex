@@ -76,6 +76,8 @@ defmodule DurableHandoff.Host.Takeover do
       end
   end
 
+  defp healthy?(name, node_name), do: match?({:healthy, _heartbeat}, health(name, node_name))
+
   defp health(name, node_name) do
     apply(DurableServer.LifecycleManager, :lookup_node_health, [%{supervisor: name, node_str: node_name}])
   catch
@@ -110,7 +112,8 @@ defmodule DurableHandoff.Host.Takeover do
     case Host.alive?(pid) do
       true -> {:wait, :starting}
       false -> :ok
-      :unknown -> if connected?(owner), do: {:wait, :starting}, else: lock(name, meta, owner)
+      # A connected node that does not answer, such as a suspended one, keeps the lock while its heartbeats count.
+      :unknown -> if connected?(owner) and healthy?(name, owner), do: {:wait, :starting}, else: lock(name, meta, owner)
     end
   end
 

@@ -41,19 +41,26 @@ defmodule DurableHandoff.Leftovers.Offer do
 
   # The numbers and entries of the servers, the highest priority first.
   defp left_over(snapshot, results, stays?) do
-    codes = for {reason, code} <- Native.reasons(), reason in @left_over, do: code
+    %{lost_race: lost_race} = reasons = Map.new(Native.reasons())
+    codes = reasons |> Map.take(@left_over) |> Map.values()
 
     results
     |> :binary.bin_to_list()
     |> Enum.zip(snapshot.entries)
     |> Enum.with_index()
     |> Enum.filter(fn {{code, _entry}, id} ->
-      code in codes and not (stays? and Process.alive?(Snapshot.server(snapshot, id).pid))
+      server = Snapshot.server(snapshot, id)
+      left? = code in codes or (code == lost_race and nowhere?(snapshot, server))
+      left? and not (stays? and Process.alive?(server.pid))
     end)
     |> Enum.sort_by(fn {{_code, {_module, _sticky, priority}}, _id} -> -priority end)
     |> Enum.take(Adoption.most_servers())
     |> Enum.map(fn {{_code, entry}, id} -> {id, entry} end)
   end
+
+  # A silent target may have claimed the server and never complete its start
+  # (`DurableHandoff.Host.Rehome.left_at_silent_target/2`).
+  defp nowhere?(%{supervisor: supervisor}, server), do: Host.lookup(supervisor, server.key) == nil
 
   # The offer runs in a process of its own: a slow receiver must not delay the shutdown, and the end of the
   # drain must not cancel offers in flight.

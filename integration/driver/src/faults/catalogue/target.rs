@@ -79,7 +79,7 @@ pub const FAULTS: &[Fault] = &[
         done: "One of two targets is suspended (SIGSTOP) at a random point between a tenth and half of the drain, keeps its \
                connections, and continues when the source has ended.",
         happens: "Servers that had stopped for it start on the other target after two seconds. A server whose start there had already \
-                  begun may be down until it continues; the drain may wait for that server until its deadline.",
+                  begun is down until it continues, or until its heartbeats are too old; the drain does not wait for it.",
         setup: Setup { moves_percent: 75, ..MOVES_ALL },
         inject: |scene| {
             let (source, target) = (scene.source(), scene.target());
