@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::flags::{fraction, twice, writable};
 use crate::releases::Releases;
-use crate::settings::{Concurrency, Deploy, Scenario, Settings, Synced};
+use crate::settings::{CallKind, Concurrency, Deploy, Scenario, Settings, Synced};
 use crate::store::{self, Store};
 use crate::variant::{Client, Executor, Mode, Variant};
 
@@ -235,6 +235,7 @@ impl Args {
             start_leftovers: true,
             second_drain: false,
             call_every_ms: 10,
+            call_kind: CallKind::Change,
             quick,
             discovery_interval_ms: or(None, 60_000, 10_000),
             heartbeat_interval_ms: or(None, 10_000, 1_000),

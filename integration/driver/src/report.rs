@@ -149,6 +149,9 @@ impl Load {
     }
 }
 
+/// The kinds of requests in [`ModeReport::store_ops`], which also has other counts.
+pub const STORE_OPS: [&str; 5] = ["get", "put", "claim", "delete", "list"];
+
 impl ModeReport {
     /// The violated guarantees of this mode: nothing is lost, and nothing runs or counts twice.
     pub fn broken(&self) -> Vec<String> {

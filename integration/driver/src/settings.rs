@@ -57,6 +57,16 @@ pub enum Synced {
     All,
 }
 
+/// What the calls of clients do to servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallKind {
+    /// They change the state, so a server has something to store when it stops
+    Change,
+    /// They only read
+    Read,
+}
+
 shown_as_flag!(Scenario, Deploy, Concurrency, Synced);
 
 /// A node whose clock is ahead of the others'.
@@ -122,6 +132,9 @@ pub struct Settings {
     /// In benches: whether one of the targets stops after the first node.
     pub second_drain: bool,
     pub call_every_ms: u32,
+    /// In `bench drain`: what calls do.
+    #[serde(skip)]
+    pub call_kind: CallKind,
     /// Whether defaults were shortened.
     pub quick: bool,
     /// The interval at which every node looks for servers that run nowhere. DurableServer's default on object

@@ -1,6 +1,6 @@
 defmodule HandoffDemo.Client do
   @moduledoc """
-  One client: asks a random server to increment its counter, either with `lookup` and `GenServer.call`, as
+  One client: asks a random server to increment its counter, or only for its counter, either with `lookup` and `GenServer.call`, as
   application code does that knows nothing of moves, or with `DurableHandoff.call`. A failed call is counted
   and not repeated.
 
@@ -29,12 +29,14 @@ defmodule HandoffDemo.Client do
   @typedoc "`kept`: for each server the highest counter that was in the store when it was answered."
   @type tally :: %{outcomes: map(), acknowledged: map(), uncertain: map(), kept: map(), times: times()}
   @typedoc """
-  What clients do: they call one of the servers `0..servers - 1` every `every_ms`, request for one in
-  `sync_one_in` increments that it be stored (0: for none), and read a counter from the store with `stored`.
+  What clients do: they call one of the servers `0..servers - 1` every `every_ms`. Calls of kind `:change`
+  increment the counter, and request for one in `sync_one_in` that it be stored (0: for none). `stored` reads
+  a counter from the store.
   Index 1 of `calls` counts answered calls, index 2 failed ones.
   """
   @type job :: %{
           how: how(),
+          kind: :change | :read,
           servers: pos_integer(),
           every_ms: pos_integer(),
           sync_one_in: non_neg_integer(),
@@ -73,28 +75,29 @@ defmodule HandoffDemo.Client do
         index = :rand.uniform(job.servers) - 1
         at_us = :os.system_time(:microsecond)
         began_us = now_us()
-        {outcome, answer} = increment(job.how, Server.key(index), sync?(job))
+        {outcome, answer} = call(job.how, Server.key(index), message(job))
         took_us = now_us() - began_us
         :counters.add(job.calls, if(outcome == "ok", do: 1, else: 2), 1)
-        tally = tally |> count(index, outcome) |> keep(index, answer, job) |> time(at_us, took_us, outcome)
+        tally = tally |> count(index, outcome, job.kind) |> keep(index, answer, job) |> time(at_us, took_us, outcome)
         loop(job, tally, due_ms + job.every_ms)
     end
   end
 
-  defp sync?(%{sync_one_in: 0}), do: false
-  defp sync?(%{sync_one_in: one_in}), do: :rand.uniform(one_in) == 1
+  defp message(%{kind: :read}), do: :read
+  defp message(%{sync_one_in: 0}), do: {:increment, false}
+  defp message(%{sync_one_in: one_in}), do: {:increment, :rand.uniform(one_in) == 1}
 
-  defp increment(:plain, key, sync?) do
+  defp call(:plain, key, message) do
     case DurableServer.Supervisor.lookup(Config.supervisor(), key) do
-      {pid, _meta} -> {"ok", GenServer.call(pid, {:increment, sync?}, @call_ms)}
+      {pid, _meta} -> {"ok", GenServer.call(pid, message, @call_ms)}
       nil -> {"not_found", nil}
     end
   catch
     :exit, {reason, {GenServer, :call, _arguments}} -> {outcome(reason), nil}
   end
 
-  defp increment(:handoff, key, sync?) do
-    case DurableHandoff.call(Config.supervisor(), key, {:increment, sync?}, timeout: @call_ms) do
+  defp call(:handoff, key, message) do
+    case DurableHandoff.call(Config.supervisor(), key, message, timeout: @call_ms) do
       {:ok, answer} -> {"ok", answer}
       {:error, reason} -> {outcome(reason), nil}
     end
@@ -109,10 +112,11 @@ defmodule HandoffDemo.Client do
   defp outcome({:nodedown, _node}), do: "nodedown"
   defp outcome(_crash), do: "other"
 
-  defp count(tally, index, outcome) do
+  defp count(tally, index, outcome, kind) do
     tally = %{tally | outcomes: bump(tally.outcomes, outcome)}
 
     case outcome do
+      _any when kind == :read -> tally
       "ok" -> %{tally | acknowledged: bump(tally.acknowledged, index)}
       # No process existed that could apply the increment.
       none when none in ["not_found", "noproc"] -> tally

@@ -55,8 +55,8 @@ defmodule HandoffDemo.Commands do
     {length(missing), Enum.take(missing, @some)}
   end
 
-  defp command(:start_clients, [clients, servers, every_ms, sync_one_in]) do
-    job = %{servers: servers, every_ms: every_ms, sync_one_in: sync_one_in, stored: &peeked_counter/1}
+  defp command(:start_clients, [clients, servers, every_ms, sync_one_in, kind]) do
+    job = %{kind: kind, servers: servers, every_ms: every_ms, sync_one_in: sync_one_in, stored: &peeked_counter/1}
     Clients.start(clients, job)
   end
 

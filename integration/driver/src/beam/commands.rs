@@ -11,7 +11,7 @@ use etf::{
 use serde::{Serialize, Serializer};
 
 use crate::history::Key;
-use crate::settings::Synced;
+use crate::settings::{CallKind, Synced};
 use crate::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,6 +46,8 @@ pub enum Command {
         every_ms: u32,
         /// One in this many increments is stored before it is answered; 0 for none.
         sync_one_in: u32,
+        /// What their calls do.
+        kind: CallKind,
     },
     /// Stop the clients. Answer: [`read_calls`].
     StopClients,
@@ -286,6 +288,9 @@ mod tests {
         let (state_bytes, synced, newer) = (None, Synced::Half, false);
         let command = Command::StartServers { first: 1, step: 3, end: 300, state_bytes, synced, start_ms: 100, newer };
         assert_eq!(command.to_term(9).to_string(), "{9,'start_servers',[1,3,300,'nil','half',100,'false']}");
+        let clients =
+            Command::StartClients { clients: 4, servers: 70, every_ms: 10, sync_one_in: 0, kind: CallKind::Read };
+        assert_eq!(clients.to_term(1).to_string(), "{1,'start_clients',[4,70,10,0,'read']}");
         let outage = Outage::Writes;
         let unlimited = Command::ConfigureStore { latency_ms: 10, slots: None, error_rate: 0.5, outage };
         assert_eq!(unlimited.to_term(10).to_string(), "{10,'configure_store',[10,'infinity',0.5,'writes']}");

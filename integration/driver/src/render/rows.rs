@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::durations::rounded;
 use crate::quantiles::Quantiles;
 use crate::report::nodes::started_on;
-use crate::report::{DrainReport, ModeReport, NodeReport, Report};
+use crate::report::{DrainReport, ModeReport, NodeReport, Report, STORE_OPS};
 use crate::settings::Scenario;
 use crate::variant::{Client, Executor, Mode, Variant};
 
@@ -233,7 +233,7 @@ fn furthest(shares: &BTreeMap<String, usize>) -> Option<f64> {
 
 /// Requests by kind, without the store's gauges.
 fn store_ops(ops: &BTreeMap<String, u64>) -> String {
-    ["get", "put", "claim", "delete", "list"]
+    STORE_OPS
         .iter()
         .filter_map(|kind| {
             ops.get(*kind).filter(|&&count| count > 0).map(|&count| format!("{kind}{NBSP}{}", grouped(count)))

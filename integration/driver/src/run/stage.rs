@@ -103,8 +103,8 @@ pub fn servers(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgre
 }
 
 pub fn start_clients(settings: &Settings) -> Command {
-    let Settings { clients, servers, call_every_ms: every_ms, sync_one_in, .. } = *settings;
-    Command::StartClients { clients, servers, every_ms, sync_one_in }
+    let Settings { clients, servers, call_every_ms: every_ms, sync_one_in, call_kind: kind, .. } = *settings;
+    Command::StartClients { clients, servers, every_ms, sync_one_in, kind }
 }
 
 /// In graceful mode the gap is the time to the next discovery sweep. Nodes that boot together sweep together,

@@ -7,6 +7,7 @@ use clap::Parser;
 use super::contender::Contender;
 use super::shape::Shape;
 use crate::flags::{twice, writable};
+use crate::settings::CallKind;
 use crate::variant::Executor;
 
 /// The command line as typed.
@@ -56,6 +57,11 @@ pub struct Args {
     /// the three nodes that took them
     #[arg(long)]
     pub second: bool,
+
+    /// What the clients' calls do. After calls that change, durable_handoff stores each state before it moves
+    /// the server; with calls that only read it has nothing to store
+    #[arg(long, value_enum, value_name = "KIND", default_value = "change")]
+    pub calls: CallKind,
 
     /// The number of other processes that only compute meanwhile
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]

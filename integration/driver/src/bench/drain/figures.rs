@@ -8,7 +8,7 @@ use super::contender::Contender;
 use super::shape::Shape;
 use crate::cpu::Cpu;
 use crate::quantiles::{Quantiles, median};
-use crate::report::{DrainReport, ModeReport};
+use crate::report::{DrainReport, ModeReport, STORE_OPS};
 
 /// One store, and everything that was measured on it.
 #[derive(Debug, Serialize)]
@@ -44,6 +44,8 @@ pub struct Row {
     pub at_store_mean: f64,
     /// The most requests at the store at the same time.
     pub at_store_max: f64,
+    /// Requests to the store for each moved server, from SIGTERM until the clients stop.
+    pub requests_per_move: f64,
     /// Servers by target, in the last round.
     pub targets: BTreeMap<String, usize>,
     /// The p99 of the gaps, divided by that of the stream with the smallest one; `None` without streams.
@@ -100,6 +102,7 @@ fn row(who: Contender, rounds: &[ModeReport]) -> Row {
         per_second: of(per_second),
         at_store_mean: of(|round| round.store_load.map_or(0.0, |load| load.mean)),
         at_store_max: of(at_store_max),
+        requests_per_move: of(|round| requests(round) / moved(round).max(1.0)),
         targets: shown.map(|drain| drain.targets.clone()).unwrap_or_default(),
         p99_ratio: None,
         drain_ratio: None,
@@ -138,6 +141,11 @@ fn per_second(round: &ModeReport) -> f64 {
 
 fn moved(round: &ModeReport) -> f64 {
     count(last(round).map_or(0, |drain| drain.moved))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn requests(round: &ModeReport) -> f64 {
+    STORE_OPS.iter().filter_map(|kind| round.store_ops.as_ref()?.get(*kind)).sum::<u64>() as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]

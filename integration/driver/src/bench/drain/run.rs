@@ -51,6 +51,7 @@ pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progres
         versions,
         servers: args.servers,
         second: args.second,
+        calls: args.calls,
         busy: args.busy,
         rounds: args.rounds,
         back_within_s: BACK_WITHIN_S,
@@ -86,6 +87,7 @@ fn settings(args: &Args, shape: Shape, contender: Contender) -> Settings {
         max_concurrency: contender.max_concurrency(args.max_concurrency),
         start_ms: shape.start_ms(),
         second_drain: second,
+        call_kind: args.calls,
         recovery_bound_s,
         ..settings
     }
@@ -94,15 +96,16 @@ fn settings(args: &Args, shape: Shape, contender: Contender) -> Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Scenario;
+    use crate::settings::{CallKind, Scenario};
     use crate::store::Store;
     use crate::variant::Executor;
 
     #[test]
     fn a_stream_has_its_own_number_and_the_shape_decides_the_store() {
-        let args = Args::parse_from(["integration/bench drain", "--servers", "70"]);
+        let args = Args::parse_from(["integration/bench drain", "--servers", "70", "--calls", "read"]);
         let stream = settings(&args, Shape::Slots, Contender::Stream(8));
         assert_eq!((stream.servers, stream.max_concurrency, stream.scenario), (70, 8, Scenario::Drain));
+        assert_eq!(stream.call_kind, CallKind::Read);
         assert_eq!(stream.store, Store::Simulated { latency_ms: 10, slots: Some(8), error_rate: 0.0 });
         let slow = settings(&args, Shape::SlowStart, Contender::Graceful);
         assert_eq!((slow.start_ms, slow.max_concurrency), (100, 50));

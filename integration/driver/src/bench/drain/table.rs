@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::figures::{OnStore, Row};
 use crate::durations::rounded;
 use crate::report::Versions;
+use crate::settings::CallKind;
 use crate::tables;
 
 /// All measurements, in the form of the JSON.
@@ -18,6 +19,8 @@ pub struct Report {
     pub servers: u32,
     /// Whether the figures of `durable_handoff` are those of a second drain in the same cluster.
     pub second: bool,
+    /// What the clients' calls do.
+    pub calls: CallKind,
     /// Other processes that only compute meanwhile.
     pub busy: u32,
     /// The number of rounds.
@@ -27,7 +30,7 @@ pub struct Report {
     pub stores: Vec<OnStore>,
 }
 
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 17] = [
     "store",
     "moved by",
     "gap p50",
@@ -40,6 +43,7 @@ const COLUMNS: [&str; 16] = [
     "worst",
     "servers/s",
     "at the store",
+    "requests a move",
     "went to",
     "not back",
     "CPU s/1000",
@@ -59,10 +63,15 @@ impl Report {
         let Versions { elixir, otp, .. } = &self.versions;
         let (servers, rounds) = (self.servers, self.rounds);
         let which = if self.second { ", of durable_handoff a second drain in the same cluster" } else { "" };
+        let calls = match self.calls {
+            CallKind::Change => "calls change the states",
+            CallKind::Read => "calls only read",
+        };
         let beside = if self.busy > 0 { format!(", beside {} busy loops", self.busy) } else { String::new() };
         format!(
-            "Draining {servers} servers{which}{beside}, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n\
+            "Draining {servers} servers{which}{beside}, {calls}, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n\
              to best: by the figure of the best task stream on that store; worst: of all rounds, by the same.\n\
+             Requests a move: at the store from SIGTERM to the end of the run, with heartbeats and sweeps.\n\
              CPU s/1000: seconds of processors for 1,000 moves, of sources + targets + clients, with the clients'\n\
              calls meanwhile: a drain that takes longer has more. Not back: stopped, and running nowhere {} s after\n\
              the drain; in no gap, so that the streams look better than they are.\n",
@@ -80,7 +89,7 @@ impl Report {
     }
 }
 
-fn values(row: &Row) -> [String; 14] {
+fn values(row: &Row) -> [String; 15] {
     let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
     let seconds = |ms: f64| format!("{:.2}", ms / 1_000.0);
     let shares: Vec<String> = row.targets.values().map(ToString::to_string).collect();
@@ -95,6 +104,7 @@ fn values(row: &Row) -> [String; 14] {
         ratio(row.drain_worst_ratio),
         format!("{:.0}", row.per_second),
         format!("{:.0}, max {:.0}", row.at_store_mean, row.at_store_max),
+        format!("{:.2}", row.requests_per_move),
         shares.join(" / "),
         row.not_back.to_string(),
         [row.cpu_per_1000.sources, row.cpu_per_1000.targets, row.cpu_per_1000.clients].map(seconds).join(" + "),
@@ -125,6 +135,7 @@ mod tests {
             versions: demo.versions.clone(),
             servers: 100,
             second: false,
+            calls: CallKind::Read,
             busy: 2,
             rounds: 1,
             back_within_s: 5,
@@ -141,7 +152,8 @@ mod tests {
             "durable_handoff, Rust node",
             "0.95",
             "100 / 0",
-            "busy loops",
+            "busy loops, calls only read",
+            "4.00",
             "1.20 + 0.60 + 0.20",
         ] {
             assert!(table.contains(expected), "no {expected:?} in:\n{table}");
