@@ -43,6 +43,7 @@ defmodule DurableHandoff.Log do
     * `:drain_ended`: info; warning when servers were left. Fields: `report`.
     * `:drain_failed`: error. Fields: `reason`.
     * `:unknown_answer`: warning. Fields: `function`, `answer`.
+    * `:unexpected_message`: warning. Fields: `message`.
     * `:rust_node_announced`, `:rust_node_withdrawn`: info. Fields: `node`.
     * `:rust_node_refused`: warning. Fields: `reason`.
     * `:rust_node_version`: warning. Fields: `node`, `version`.
@@ -73,6 +74,14 @@ defmodule DurableHandoff.Log do
   @doc false
   @spec error(atom(), atom(), String.t(), Enumerable.t()) :: :ok
   def error(event, supervisor, text, fields \\ []), do: write(:error, event, supervisor, text, fields)
+
+  @doc false
+  # For a process of this library that gets a message that none of its clauses knows.
+  @spec unexpected(atom(), term()) :: :ok
+  def unexpected(supervisor, message) do
+    text = "a process ignores an unexpected message: #{inspect(message, limit: 10, printable_limit: 200)}"
+    write(:warning, :unexpected_message, supervisor, text, message: message)
+  end
 
   @doc false
   # The format of times in all texts of this library: seconds with one decimal.

@@ -130,12 +130,15 @@ defmodule DurableHandoff.GuidesTest do
 
   defp sections(text) do
     [_start | sections] = String.split(text, ~r/^### /m)
-    events = Enum.map(sections, fn section -> section |> String.split("\n", parts: 2) |> List.to_tuple() |> event() end)
+
+    events =
+      Enum.map(sections, fn section -> section |> String.split("\n", parts: 2) |> List.to_tuple() |> titled() end)
+
     assert length(events) == length(Enum.uniq_by(events, &elem(&1, 0))), "a section is there twice"
     Map.new(events)
   end
 
-  defp event({title, text}) do
+  defp titled({title, text}) do
     [_whole, name] = Regex.run(~r/^`:([a-z_]+)`$/, title)
     {String.to_atom(name), text}
   end
@@ -163,21 +166,14 @@ defmodule DurableHandoff.GuidesTest do
 
   # The events of calls of Log that can be at warning or error: `write` chooses the level at run time.
   defp logged(file) do
-    {_ast, events} =
-      file
-      |> File.read!()
-      |> Code.string_to_quoted!()
-      |> Macro.prewalk([], fn
-        {{:., _, [{:__aliases__, _, [:Log]}, name]}, _, [event | _]} = node, events when name in [:warning, :error] ->
-          {node, [event | events]}
-
-        {{:., _, [{:__aliases__, _, [:Log]}, :write]}, _, [_level, event | _]} = node, events ->
-          {node, [event | events]}
-
-        node, events ->
-          {node, events}
-      end)
-
-    events
+    for {{:., _, [{:__aliases__, _, [:Log]}, name]}, _, arguments} <-
+          file |> File.read!() |> Code.string_to_quoted!() |> Macro.prewalker(),
+        event <- event(name, arguments),
+        do: event
   end
+
+  defp event(name, [event | _]) when name in [:warning, :error], do: [event]
+  defp event(:write, [_level, event | _]), do: [event]
+  defp event(:unexpected, [_supervisor, _message]), do: [:unexpected_message]
+  defp event(_name, _arguments), do: []
 end

@@ -16,7 +16,7 @@ defmodule DurableHandoff.Drain.Learnt do
 
   use GenServer
 
-  alias DurableHandoff.Clock
+  alias DurableHandoff.{Clock, Log}
 
   @keep_us 15 * 60 * 1_000_000
   @most 64
@@ -25,6 +25,9 @@ defmodule DurableHandoff.Drain.Learnt do
   @most_at_a_time 10_000
   @longest_us 86_400_000_000
   @digits 32
+
+  # By the store's identity: what was learnt, and when.
+  defstruct stores: %{}
 
   @typedoc "`limit`: parallel moves. `knee`: true if the store was slower with more, false if more were not tried."
   @type t :: %{limit: pos_integer(), latency_us: pos_integer(), knee: boolean()}
@@ -68,23 +71,31 @@ defmodule DurableHandoff.Drain.Learnt do
   def checked(_other), do: nil
 
   @impl true
-  def init([]), do: {:ok, %{}}
+  def init([]), do: {:ok, %__MODULE__{}}
 
   @impl true
-  def handle_call({:get, storage}, _from, stores) do
-    stores = fresh(stores)
-    {:reply, with({learnt, _at_us} <- Map.get(stores, storage), do: learnt), stores}
+  def handle_call({:get, storage}, _from, state) do
+    stores = fresh(state.stores)
+    {:reply, with({learnt, _at_us} <- Map.get(stores, storage), do: learnt), %{state | stores: stores}}
   end
 
   @impl true
-  def handle_info({__MODULE__, 1, storage, learnt}, stores) when byte_size(storage) == @digits do
+  def handle_info({__MODULE__, 1, storage, learnt}, state) when byte_size(storage) == @digits do
     case checked(learnt) do
-      nil -> {:noreply, stores}
-      learnt -> {:noreply, stores |> fresh() |> Map.put(storage, {learnt, Clock.now_us()}) |> bounded()}
+      nil -> {:noreply, state}
+      learnt -> {:noreply, %{state | stores: state.stores |> fresh() |> put(storage, learnt) |> bounded()}}
     end
   end
 
-  def handle_info(_unknown, stores), do: {:noreply, stores}
+  # From a node with another release.
+  def handle_info({__MODULE__, _version, _storage, _learnt}, state), do: {:noreply, state}
+
+  def handle_info(unexpected, state) do
+    Log.unexpected(nil, unexpected)
+    {:noreply, state}
+  end
+
+  defp put(stores, storage, learnt), do: Map.put(stores, storage, {learnt, Clock.now_us()})
 
   defp fresh(stores) do
     since_us = Clock.now_us() - @keep_us

@@ -6,18 +6,16 @@ defmodule DurableHandoff.Drain.Quiet do
   # are tried again at once. OTP's log handler drops lines beyond 500 per second, including those that an
   # operator needs. So while a drain with `quiet: true` runs on this node
   #
-  #   * modules of DurableServer log warnings and errors only. Modules with a level of their own keep it, and
-  # so
+  #   * modules of DurableServer log warnings and errors only. Modules with a level of their own keep it, and so
   #     does a global level that is higher;
-  #   * the processes that run moves log nothing of DurableServer's: the outcome of each move is in the
-  # report,
+  #   * the processes that run moves log nothing of DurableServer's: the outcome of each move is in the report,
   #     and in the event `[:durable_handoff, :attempt, ...]`.
   #
   # The levels are restored when the last such drain has ended, for any reason.
 
   use GenServer
 
-  alias DurableHandoff.Host
+  alias DurableHandoff.{Host, Log}
 
   @level :warning
   @patience_ms 1_000
@@ -87,16 +85,18 @@ defmodule DurableHandoff.Drain.Quiet do
   end
 
   @impl true
-  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{holders: holders} = state) do
-    left = MapSet.delete(holders, monitor)
-    if MapSet.size(left) == 0 and MapSet.size(holders) > 0, do: restore(state.modules)
-    {:noreply, %{state | holders: left}}
+  def handle_info({:DOWN, monitor, :process, _holder, _reason}, state) do
+    state = %{state | holders: MapSet.delete(state.holders, monitor)}
+    {:noreply, if(MapSet.size(state.holders) == 0, do: restore(state), else: state)}
   end
 
-  def handle_info(_unknown, state), do: {:noreply, state}
+  def handle_info(unexpected, state) do
+    Log.unexpected(nil, unexpected)
+    {:noreply, state}
+  end
 
   @impl true
-  def terminate(_reason, state), do: restore(state.modules)
+  def terminate(_reason, state), do: restore(state)
 
   # Returns the modules whose level was set.
   defp quieten do
@@ -108,9 +108,9 @@ defmodule DurableHandoff.Drain.Quiet do
     modules
   end
 
-  defp restore(modules) do
+  defp restore(%{modules: modules}) do
     :ets.delete(__MODULE__, :held)
     if modules != [], do: :logger.unset_module_level(modules)
-    :ok
+    %__MODULE__{}
   end
 end

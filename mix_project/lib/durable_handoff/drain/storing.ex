@@ -24,7 +24,7 @@ defmodule DurableHandoff.Drain.Storing do
 
   use GenServer
 
-  alias DurableHandoff.{Clock, Deadline, Host}
+  alias DurableHandoff.{Clock, Deadline, Host, Log}
   alias DurableHandoff.Host.Sync
 
   # Servers are identified by pid here. Listing their keys would delay the first writes.
@@ -210,7 +210,12 @@ defmodule DurableHandoff.Drain.Storing do
 
   # The Drainer is gone. The linked workers end with this process.
   def handle_info({:DOWN, _monitor, :process, _drainer, _reason}, storing), do: {:stop, :shutdown, storing}
-  def handle_info(_late_timer, storing), do: {:noreply, storing}
+  def handle_info({:timeout, _earlier_timer, _what}, storing), do: {:noreply, storing}
+
+  def handle_info(unexpected, storing) do
+    Log.unexpected(storing.supervisor, unexpected)
+    {:noreply, storing}
+  end
 
   # In phase `:first` a failure may be caused by the store. In phase `:last` the store is known to work, so
   # the server itself is the cause.

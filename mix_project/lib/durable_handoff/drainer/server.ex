@@ -5,7 +5,7 @@ defmodule DurableHandoff.Drainer.Server do
 
   use GenServer
 
-  alias DurableHandoff.{Clock, Deadline, Drain, Host, Leftovers, Options, Status, Telemetry}
+  alias DurableHandoff.{Clock, Deadline, Drain, Host, Leftovers, Log, Options, Status, Telemetry}
   alias DurableHandoff.Drain.Storing
   alias DurableHandoff.Drainer.Announcement
   alias DurableHandoff.Host.Mark
@@ -131,7 +131,16 @@ defmodule DurableHandoff.Drainer.Server do
   end
 
   def handle_info({:give_up, pid}, %{drain: {pid, _monitor}} = state), do: {:noreply, ended(state, {:error, :overdue})}
-  def handle_info(_unknown, state), do: {:noreply, state}
+
+  # Late: the end of a drain that this process no longer waits for, and a timer of a drain that has ended.
+  def handle_info({:drained, _overdue, _result}, state), do: {:noreply, state}
+  def handle_info({:DOWN, _monitor, :process, _overdue, _reason}, state), do: {:noreply, state}
+  def handle_info({timer, _ended}, state) when timer in [:let_go, :cancel, :give_up], do: {:noreply, state}
+
+  def handle_info(unexpected, state) do
+    Log.unexpected(state.supervisor, unexpected)
+    {:noreply, state}
+  end
 
   # A running drain with a later deadline is told to end in time for the shutdown.
   defp join_for_shutdown(%{drain: {pid, _monitor}} = state, deadline) do
