@@ -10,6 +10,10 @@ defmodule HandoffDemo.Clients do
 
   @tell_every_ms 250
 
+  # `calls` is that of `t:HandoffDemo.Client.job/0`.
+  @enforce_keys [:how]
+  defstruct [:how, :calls, clients: []]
+
   @typedoc """
   Calls by outcome; for each server the number of answered increments, the number of increments that may have
   been applied, and the highest counter that must be kept; and every call as `t:HandoffDemo.Client.times/0`.
@@ -31,7 +35,7 @@ defmodule HandoffDemo.Clients do
   def stop, do: GenServer.call(__MODULE__, :stop, :infinity)
 
   @impl true
-  def init(how), do: {:ok, %{how: how, clients: [], calls: nil}}
+  def init(how), do: {:ok, %__MODULE__{how: how}}
 
   @impl true
   def handle_call({:start, count, job}, _from, state) do

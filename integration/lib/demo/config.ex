@@ -5,43 +5,15 @@ defmodule HandoffDemo.Config do
   """
 
   @variable "HANDOFF_DEMO_NODE"
-  @keys [
-    :label,
-    :role,
-    :mode,
-    :generation,
-    :token,
-    :port,
-    :store,
-    :executor,
-    :client,
-    :discovery_interval_ms,
-    :heartbeat_interval_ms,
-    :max_concurrency,
-    :concurrency,
-    :timeout_ms,
-    :attempt_timeout_ms,
-    :heartbeat_max_age_ms,
-    :slow_child_ms,
-    :newer,
-    :rebalance_after_ms,
-    :start_leftovers
-  ]
-
-  @options [
-    :max_concurrency,
-    :concurrency,
-    :generation,
-    :executor,
-    :timeout_ms,
-    :attempt_timeout_ms,
-    :start_leftovers
-  ]
+  # Given to the library as they are.
+  @options ~w(max_concurrency concurrency generation executor timeout_ms attempt_timeout_ms start_leftovers)a
 
   # The token must not be logged.
   @derive {Inspect, except: [:token]}
-  @enforce_keys @keys
-  defstruct @keys
+  @enforce_keys @options ++
+                  ~w(label role mode token port store client discovery_interval_ms heartbeat_interval_ms
+                     heartbeat_max_age_ms slow_child_ms newer rebalance_after_ms)a
+  defstruct @enforce_keys
 
   @typedoc """
   `label` names the node in the report, `token` identifies the node to the driver at `port`, `store` is the

@@ -15,6 +15,9 @@ defmodule HandoffDemo.Recorder do
   # overlap the next one.
   @batch_ms 5
 
+  # Records that have not been sent, latest first; and the number of each server by its monitor.
+  defstruct records: [], monitors: %{}
+
   @typedoc "What happened to a server. `:down` is a graceful end of its process, `:failed` any other end."
   @type moment :: :init | :terminate | :down | :failed
 
@@ -42,7 +45,7 @@ defmodule HandoffDemo.Recorder do
   def init(nil) do
     # For terminate/2, which sends the last records of a node that stops.
     Process.flag(:trap_exit, true)
-    {:ok, %{records: [], monitors: %{}}}
+    {:ok, %__MODULE__{}}
   end
 
   @impl true

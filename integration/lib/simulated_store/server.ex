@@ -10,6 +10,9 @@ defmodule SimulatedStore.Server do
 
   @settings [latency_ms: 0, slots: :infinity, error_rate: 0.0, outage: :none]
 
+  @enforce_keys [:settings, :random, :objects, :stats]
+  defstruct @enforce_keys ++ [serving: 0, waiting: :queue.new(), matchers: [], held: [], failures: []]
+
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts) do
     opts = Keyword.validate!(opts, [{:name, SimulatedStore}, {:seed, 0} | @settings])
@@ -19,16 +22,11 @@ defmodule SimulatedStore.Server do
   @impl true
   def init(opts) do
     {:ok,
-     %{
+     %__MODULE__{
        settings: opts |> Keyword.take(Keyword.keys(@settings)) |> Map.new(),
        random: :rand.seed_s(:exsss, opts[:seed]),
        objects: Objects.new(),
-       stats: Stats.new(),
-       serving: 0,
-       waiting: :queue.new(),
-       matchers: [],
-       held: [],
-       failures: []
+       stats: Stats.new()
      }}
   end
 
