@@ -111,7 +111,7 @@ defmodule DurableHandoff.Budget do
 
   defp children(supervisor), do: GenServer.call(supervisor, :which_children, :infinity)
 
-  @doc "Logs both lines for `supervisor`."
+  @doc "The log line at start and the warning, or nil, for `supervisor`."
   @spec lines(Host.name(), Options.t(), non_neg_integer()) :: {String.t(), nil | String.t()}
   def lines(supervisor, options, before_ms) do
     graceful_ms = Host.graceful_shutdown_ms(supervisor)

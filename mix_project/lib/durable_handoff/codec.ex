@@ -46,12 +46,7 @@ defmodule DurableHandoff.Codec do
 
   @doc "The JSON of a term as one binary."
   @spec encode!(term(), [encode_option()]) :: binary()
-  def encode!(term, options \\ []) do
-    case write(term, options) do
-      json when is_binary(json) -> json
-      parts -> parts |> fill() |> IO.iodata_to_binary()
-    end
-  end
+  def encode!(term, options \\ []), do: term |> encode_to_iodata!(options) |> IO.iodata_to_binary()
 
   @doc "The JSON of a term as iodata. Cheaper than `encode!/2` for terms with parts that the NIF leaves to Elixir."
   @spec encode_to_iodata!(term(), [encode_option()]) :: iodata()

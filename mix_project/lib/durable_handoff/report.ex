@@ -37,37 +37,13 @@ defmodule DurableHandoff.Report do
   """
 
   # The reasons of the engine (native/handoff_core/src/reason.rs), in its order.
-  @reasons [
-    :no_target,
-    :sticky_locked,
-    :capacity,
-    :deadline,
-    :failures,
-    :excluded,
-    :attempts_exhausted,
-    :lost_race,
-    :gone,
-    :cancelled,
-    :module_missing,
-    :state_not_stored,
-    :not_storable,
-    :kept,
-    :moved_lately
-  ]
+  @reasons ~w(no_target sticky_locked capacity deadline failures excluded attempts_exhausted lost_race gone cancelled
+              module_missing state_not_stored not_storable kept moved_lately)a
 
-  @enforce_keys [
-    :supervisor,
-    :total,
-    :moved,
-    :left,
-    :retried,
-    :gap_us,
-    :gap_ms,
-    :duration_us,
-    :duration_ms,
-    :targets,
-    :concurrency
-  ]
+  # The fields of the engine's own report that have the same value or the same unit here.
+  @of_engine ~w(total moved left retried gap_us duration_us concurrency attempts failures ended)a
+
+  @enforce_keys ~w(supervisor total moved left retried gap_us gap_ms duration_us duration_ms targets concurrency)a
   defstruct @enforce_keys ++
               [
                 adopted_later: 0,
@@ -137,37 +113,17 @@ defmodule DurableHandoff.Report do
 
   @doc false
   # The report of a drain from the engine's, which has only the servers that the policy lets move. `about` has the
-  # rest: `supervisor`, `excluded` (a count), `duration_us` of the whole drain, `executor`, `executors_lost`,
-  # `first_errors`, and optionally `adopted_later` and `stored`.
+  # rest: `supervisor`, `excluded` (a count), `duration_us` of the whole drain, and those of the other fields that
+  # differ from their defaults; `moved_lately` is a count too.
   @spec new(map(), map()) :: t()
   def new(engine, about) do
-    lately = Map.get(about, :moved_lately, 0)
-    left = Map.merge(engine.left, %{excluded: about.excluded, moved_lately: lately})
-
-    %__MODULE__{
-      supervisor: about.supervisor,
-      total: engine.total + about.excluded + lately,
-      goal: Map.get(about, :goal, :drain),
-      balance: Map.get(engine, :balance),
-      moved: engine.moved,
-      left: Map.reject(left, fn {_reason, count} -> count == 0 end),
-      retried: engine.retried,
-      gap_us: engine.gap_us,
-      gap_ms: Map.new(engine.gap_us, fn {name, value} -> {name, if(name == :count, do: value, else: ms(value))} end),
-      duration_us: about.duration_us,
-      duration_ms: ms(about.duration_us),
-      targets: for({name, count} <- engine.targets, count > 0, into: %{}, do: {name, count}),
-      concurrency: engine.concurrency,
-      attempts: engine.attempts,
-      failures: engine.failures,
-      ended: engine.ended,
-      executor: about.executor,
-      executors_lost: about.executors_lost,
-      first_errors: about.first_errors,
-      adopted_later: Map.get(about, :adopted_later, 0),
-      out_of_reach: Map.get(about, :out_of_reach, []),
-      stored: Map.get(about, :stored, %{stored: 0, unchanged: 0, failed: 0})
-    }
+    {apart, fields} = Map.split(about, [:excluded, :moved_lately])
+    left = engine.left |> Map.merge(apart) |> Map.reject(fn {_reason, count} -> count == 0 end)
+    gap_ms = Map.new(engine.gap_us, fn {name, value} -> {name, if(name == :count, do: value, else: ms(value))} end)
+    targets = for {name, count} <- engine.targets, count > 0, into: %{}, do: {name, count}
+    total = engine.total + Enum.sum(Map.values(apart))
+    counted = %{total: total, left: left, gap_ms: gap_ms, duration_ms: ms(about.duration_us), targets: targets}
+    struct!(__MODULE__, engine |> Map.take([:balance | @of_engine]) |> Map.merge(fields) |> Map.merge(counted))
   end
 
   @doc false
@@ -175,7 +131,7 @@ defmodule DurableHandoff.Report do
   @spec to_engine(t()) :: map()
   def to_engine(%__MODULE__{} = report) do
     report
-    |> Map.take([:total, :moved, :left, :retried, :gap_us, :duration_us, :concurrency, :attempts, :failures, :ended])
+    |> Map.take(@of_engine)
     |> Map.put(:targets, Enum.sort(report.targets))
     |> Map.merge(if report.balance, do: %{balance: report.balance}, else: %{})
   end

@@ -16,24 +16,8 @@ defmodule DurableHandoff.Host.StorageIdentity do
   #     none of these keys is identified by its module and the prefix. Two such storages with the same prefix
   #     then share their limits, which costs at most some speed.
 
-  @keys [
-    :url,
-    :bucket,
-    :container,
-    :account_name,
-    :endpoint,
-    :s3_endpoint,
-    :base_url,
-    :host,
-    :port,
-    :path,
-    :root,
-    :dir,
-    :database,
-    :table,
-    :namespace,
-    :name
-  ]
+  @keys ~w(url bucket container account_name endpoint s3_endpoint base_url host port path root dir database table
+           namespace name)a
   @urls [:url, :endpoint, :s3_endpoint, :base_url]
   @endpoints [:endpoint, :s3_endpoint, :base_url]
   # The deepest nesting of wrapping backends that is followed.

@@ -15,6 +15,9 @@ defmodule DurableHandoff.Wire.Endpoint do
 
   @max_requests 32
 
+  # The function of Operator that answers a request.
+  @requests %{drain_request: :drain, cordon_request: :cordon, move_request: :move, rebalance_request: :rebalance}
+
   @enforce_keys [:nodes]
   defstruct [:nodes, requests: %{}]
 
@@ -92,17 +95,8 @@ defmodule DurableHandoff.Wire.Endpoint do
   defp receive_message({:describe, request, from}, state),
     do: answer(state, request, from, fn -> Operator.describe(request, from) end)
 
-  defp receive_message({:drain_request, request, from, what}, state),
-    do: answer(state, request, from, fn -> Operator.drain(request, from, what) end)
-
-  defp receive_message({:cordon_request, request, from, what}, state),
-    do: answer(state, request, from, fn -> Operator.cordon(request, from, what) end)
-
-  defp receive_message({:move_request, request, from, what}, state),
-    do: answer(state, request, from, fn -> Operator.move(request, from, what) end)
-
-  defp receive_message({:rebalance_request, request, from, what}, state),
-    do: answer(state, request, from, fn -> Operator.rebalance(request, from, what) end)
+  defp receive_message({kind, request, from, what}, state) when is_map_key(@requests, kind),
+    do: answer(state, request, from, fn -> apply(Operator, @requests[kind], [request, from, what]) end)
 
   defp receive_message(_for_a_drain, state), do: count(state, :ignored)
 
