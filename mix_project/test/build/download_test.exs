@@ -2,6 +2,7 @@ defmodule DurableHandoff.Build.DownloadTest do
   # Not async: proxies are in the environment.
   use ExUnit.Case
 
+  import DurableHandoff.EnvironmentVariables
   import DurableHandoff.OwnDirectory
 
   alias DurableHandoff.Build.{Download, Machine}
@@ -14,19 +15,14 @@ defmodule DurableHandoff.Build.DownloadTest do
 
   setup do
     names = ~w(http_proxy HTTP_PROXY https_proxy HTTPS_PROXY no_proxy NO_PROXY HEX_CACERTS_PATH)
-    before = Map.new(names, &{&1, System.get_env(&1)})
-    Enum.each(names, &System.delete_env/1)
-    on_exit(fn -> System.put_env(before) end)
+    put_variables(Map.new(names, &{&1, nil}))
   end
 
   test "the body arrives unchanged, also after a redirect" do
     target = start(fn _request -> Server.ok("the body") end)
-
-    first =
-      start(fn _request ->
-        "HTTP/1.1 302 Found\r\nlocation: #{Server.url(target)}/b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-      end)
-
+    location = Server.url(target) <> "/b"
+    redirect = "HTTP/1.1 302 Found\r\nlocation: #{location}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    first = start(fn _request -> redirect end)
     assert Download.get(Server.url(first) <> "/a", @limits) == {:ok, "the body"}
     assert ["GET /b HTTP/1.1" <> _] = Server.requests(target)
   end
@@ -71,26 +67,26 @@ defmodule DurableHandoff.Build.DownloadTest do
   test "a proxy gets the request, with its password, unless no_proxy names the host" do
     target = start(fn _request -> Server.ok("direct") end)
     proxy = start(fn _request -> Server.ok("through the proxy") end)
-    System.put_env("HTTP_PROXY", String.replace(Server.url(proxy), "://", "://user:p%40ss@"))
+    put_variables(%{"HTTP_PROXY" => String.replace(Server.url(proxy), "://", "://user:p%40ss@")})
 
     assert Download.get(Server.url(target) <> "/x", @limits) == {:ok, "through the proxy"}
     assert [request] = Server.requests(proxy)
     assert request =~ "GET #{Server.url(target)}/x HTTP/1.1"
     assert request =~ ~r/proxy-authorization: Basic #{Regex.escape(Base.encode64("user:p@ss"))}/i
 
-    System.put_env("NO_PROXY", "example.com,127.0.0.1")
+    put_variables(%{"NO_PROXY" => "example.com,127.0.0.1"})
     assert Download.get(Server.url(target) <> "/x", @limits) == {:ok, "direct"}
   end
 
   test "an HTTPS download uses a tunnel of the proxy, and fails without one" do
     proxy = start(fn _request -> Server.status("403 Forbidden") end)
-    System.put_env("HTTPS_PROXY", Server.url(proxy))
+    put_variables(%{"HTTPS_PROXY" => Server.url(proxy)})
     assert {:error, _reason} = Download.get("https://example.com/x", @limits)
     assert ["CONNECT example.com:443 HTTP/1.1" <> _] = Server.requests(proxy)
   end
 
   test "an invalid proxy URL is named" do
-    System.put_env("HTTP_PROXY", "proxy.internal:3128")
+    put_variables(%{"HTTP_PROXY" => "proxy.internal:3128"})
     assert {:error, "HTTP_PROXY is no URL" <> _} = Download.get("http://example.com/", @limits)
   end
 
@@ -108,8 +104,7 @@ defmodule DurableHandoff.Build.DownloadTest do
       :inet_db.set_lookup([:file, :native])
       on_exit(fn -> :inet_db.set_lookup(lookup) end)
       authority = Path.join(tmp_dir, "authority.pem")
-      serve = &serve(authority, &1)
-      {:ok, authority: authority, serve: serve}
+      {:ok, authority: authority, serve: &serve(authority, &1)}
     end
 
     test "with a certificate of an unknown CA is refused, and the error names the variable to set", %{serve: serve} do
@@ -121,13 +116,13 @@ defmodule DurableHandoff.Build.DownloadTest do
 
     test "with a certificate of a CA in HEX_CACERTS_PATH is trusted", %{serve: serve, authority: authority} do
       port = serve.("localhost")
-      System.put_env("HEX_CACERTS_PATH", authority)
+      put_variables(%{"HEX_CACERTS_PATH" => authority})
       assert Download.get("https://localhost:#{port}/x", @limits) == {:ok, "over TLS"}
     end
 
     test "with a certificate for another name is refused", %{serve: serve, authority: authority} do
       port = serve.("example.com")
-      System.put_env("HEX_CACERTS_PATH", authority)
+      put_variables(%{"HEX_CACERTS_PATH" => authority})
       assert {:error, reason} = Download.get("https://localhost:#{port}/x", @limits)
       assert reason =~ "no connection to localhost:#{port}"
     end

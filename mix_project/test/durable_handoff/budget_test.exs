@@ -28,38 +28,34 @@ defmodule DurableHandoff.BudgetTest do
       %{id: id, start: {Supervisor, :start_link, [children, [strategy: :one_for_one]]}, type: :supervisor}
     end
 
+    defp child_of(supervisor, id) do
+      {^id, pid, _type, _modules} = List.keyfind(Supervisor.which_children(supervisor), id, 0)
+      pid
+    end
+
     test "count at each level, one after the other; those that stop later do not" do
       inner = tree(:inner, [child(:earlier, 1_000), child(:ours, 5_000), child(:later, 20)])
 
-      top =
-        start_supervised!(tree(:top, [child(:first, 70), inner, tree(:web, [child(:endpoint, 300)]), child(:job, 4)]))
-
-      [inner] = for {:inner, pid, _type, _modules} <- Supervisor.which_children(top), do: pid
-      [ours] = for {:ours, pid, _type, _modules} <- Supervisor.which_children(inner), do: pid
-      assert Budget.before_ms(ours, [inner, top]) == 20 + 300 + 4
+      web = tree(:web, [child(:endpoint, 300)])
+      top = start_supervised!(tree(:top, [child(:first, 70), inner, web, child(:job, 4)]))
+      inner = child_of(top, :inner)
+      assert Budget.before_ms(child_of(inner, :ours), [inner, top]) == 20 + 300 + 4
     end
 
     test "one without a limit counts as zero, as does one with brutal_kill" do
       top = start_supervised!(tree(:top, [child(:ours, 1), child(:endless, :infinity), child(:killed, :brutal_kill)]))
-      [ours] = for {:ours, pid, _type, _modules} <- Supervisor.which_children(top), do: pid
-      assert Budget.before_ms(ours, [top]) == 0
+      assert Budget.before_ms(child_of(top, :ours), [top]) == 0
     end
 
     test "a DynamicSupervisor with children beside, below or above the Drainer survives the query" do
-      dynamic = %{
-        id: :dynamic,
-        start: {DynamicSupervisor, :start_link, [[strategy: :one_for_one]]},
-        type: :supervisor
-      }
-
+      start = {DynamicSupervisor, :start_link, [[strategy: :one_for_one]]}
+      dynamic = %{id: :dynamic, start: start, type: :supervisor}
       top = start_supervised!(tree(:top, [child(:ours, 1), tree(:web, [dynamic]), child(:job, 30)]))
-      [ours] = for {:ours, pid, _type, _modules} <- Supervisor.which_children(top), do: pid
-      [web] = for {:web, pid, _type, _modules} <- Supervisor.which_children(top), do: pid
-      [{:dynamic, dynamic, _type, _modules}] = Supervisor.which_children(web)
+      dynamic = top |> child_of(:web) |> child_of(:dynamic)
       for id <- [:one, :two], do: {:ok, _pid} = DynamicSupervisor.start_child(dynamic, child(id, 700))
       started = DynamicSupervisor.which_children(dynamic)
 
-      assert Budget.before_ms(ours, [top]) == 30
+      assert Budget.before_ms(child_of(top, :ours), [top]) == 30
       {:undefined, below, _type, _modules} = List.last(started)
       assert Budget.before_ms(below, [dynamic]) == 0
       assert DynamicSupervisor.which_children(dynamic) == started

@@ -34,7 +34,7 @@ defmodule DurableHandoff.DocumentationTest do
     end
 
     test "no handoff_on_shutdown in an example has an unknown option" do
-      lists = for page <- pages(), code <- code(page), given <- keyword(code, :handoff_on_shutdown), do: given
+      lists = for page <- pages(), code <- code(page), {:handoff_on_shutdown, given} <- literals(code), do: given
       assert length(lists) > 5
       for given <- lists, do: assert(%Options{} = Options.new!(given))
     end
@@ -153,31 +153,12 @@ defmodule DurableHandoff.DocumentationTest do
   defp parse(text), do: with({:error, _} <- Code.string_to_quoted(text), do: Code.string_to_quoted("[#{text}]"))
 
   # The options in a piece of code whose values are literals.
-  defp options(ast) do
-    {_, found} =
-      Macro.prewalk(ast, [], fn
-        {name, value} = pair, found when is_atom(name) ->
-          literal? = entries(name) != [] and Macro.quoted_literal?(value)
-          {pair, if(literal?, do: [{name, elem(Code.eval_quoted(value), 0)} | found], else: found)}
+  defp options(ast), do: for({name, value} <- literals(ast), entries(name) != [], do: {name, value})
 
-        node, found ->
-          {node, found}
-      end)
-
-    found
-  end
-
-  defp keyword(ast, name) do
-    {_, found} =
-      Macro.prewalk(ast, [], fn
-        {^name, value} = pair, found ->
-          {pair, if(Macro.quoted_literal?(value), do: [elem(Code.eval_quoted(value), 0) | found], else: found)}
-
-        node, found ->
-          {node, found}
-      end)
-
-    found
+  defp literals(ast) do
+    for {name, value} when is_atom(name) <- Macro.prewalker(ast),
+        Macro.quoted_literal?(value),
+        do: {name, elem(Code.eval_quoted(value), 0)}
   end
 
   # Options of supervisor, rebalance, store and caller may have the same name.
@@ -209,12 +190,10 @@ defmodule DurableHandoff.DocumentationTest do
     numbers ++ values
   end
 
-  defp known(name),
-    do:
-      Enum.find(
-        Keyword.keys(Options.schema() ++ Rebalance.Settings.schema() ++ Store.Options.schema()),
-        &(to_string(&1) == name)
-      )
+  defp known(name) do
+    schemas = Options.schema() ++ Rebalance.Settings.schema() ++ Store.Options.schema()
+    Enum.find(Keyword.keys(schemas), &(to_string(&1) == name))
+  end
 
   defp in_unit(number, unit) do
     {number, ""} = number |> String.replace(~r/[,_]/, "") |> Float.parse()

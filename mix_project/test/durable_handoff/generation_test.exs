@@ -2,21 +2,19 @@ defmodule DurableHandoff.GenerationTest do
   # Not async: it changes the environment.
   use ExUnit.Case
 
-  alias DurableHandoff.Options
+  alias DurableHandoff.{EnvironmentVariables, Options}
 
-  setup do
-    before = System.get_env("RELEASE_VSN")
-    on_exit(fn -> if before, do: System.put_env("RELEASE_VSN", before), else: System.delete_env("RELEASE_VSN") end)
-    System.delete_env("RELEASE_VSN")
+  setup context do
+    EnvironmentVariables.put_variables(%{"RELEASE_VSN" => context[:release]})
   end
 
+  @tag release: "1.2.3"
   test "the default is the release's version" do
-    System.put_env("RELEASE_VSN", "1.2.3")
     assert Options.new!(true).generation == "1.2.3"
   end
 
+  @tag release: "1.2.3"
   test "an explicit generation takes precedence, also nil" do
-    System.put_env("RELEASE_VSN", "1.2.3")
     assert Options.new!(generation: "blue").generation == "blue"
     assert Options.new!(generation: nil).generation == nil
   end

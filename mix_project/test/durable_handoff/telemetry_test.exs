@@ -90,12 +90,8 @@ defmodule DurableHandoff.TelemetryTest do
     end
 
     test "an attempt that raised or died" do
-      Telemetry.attempt(Sup, @server, @order, %{
-        outcome: {:displaced, :server},
-        why: {:raised, :exit, :boom},
-        latency_us: 1
-      })
-
+      raised = %{outcome: {:displaced, :server}, why: {:raised, :exit, :boom}, latency_us: 1}
+      Telemetry.attempt(Sup, @server, @order, raised)
       assert_received {[:durable_handoff, :attempt, :exception], _, %{kind: :exit, reason: :boom, attempt: 2}}
 
       Telemetry.attempt(Sup, @server, @order, %{outcome: :untouched, why: :died, latency_us: 1})

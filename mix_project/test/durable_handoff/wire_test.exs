@@ -62,9 +62,7 @@ defmodule DurableHandoff.WireTest do
   defp same?({:progress, id}, message), do: id == elem(message, 3)
   defp same?(received, message), do: tl(Tuple.to_list(received)) == Enum.drop(Tuple.to_list(message), 3)
 
-  defp built(:rebalance_open, [id, drainer, spec]), do: Wire.rebalance_open(id, drainer, spec)
   defp built(:welcome, [endpoint, %{release: release}]), do: Wire.welcome(endpoint, release)
-  defp built(:drain_open, [id, drainer, spec]), do: Wire.drain_open(id, drainer, spec)
 
   defp built(:servers, [id, first, records]) do
     entries = for <<module::32, sticky::32, priority::signed-32 <- records>>, do: {module, sticky, priority}
@@ -74,16 +72,9 @@ defmodule DurableHandoff.WireTest do
   end
 
   defp built(:view, [id, 1, 1, now_ms, nodes]), do: hd(Wire.view(id, %{now_ms: now_ms, nodes: nodes}))
-  defp built(:drain_start, [id, left_ms]), do: Wire.drain_start(id, left_ms)
   defp built(:events, [id, events]), do: hd(Wire.events(id, events))
-  defp built(:keepalive, [id]), do: Wire.keepalive(id)
-  defp built(:drain_close, [id]), do: Wire.drain_close(id)
-  defp built(:description, [request, info]), do: Wire.description(request, info)
-  defp built(:drain_step, [request, progress]), do: Wire.drain_step(request, progress)
-  defp built(:drain_done, [request, report]), do: Wire.drain_done(request, report)
-  defp built(:plan, [request, plan]), do: Wire.plan(request, plan)
   defp built(:cordon_done, [request, %{supervisors: supervisors}]), do: Wire.cordon_done(request, supervisors)
-  defp built(:move_done, [request, move]), do: Wire.move_done(request, move)
+  defp built(kind, fields), do: apply(Wire, kind, fields)
 
   test "a message of another version is distinguished from an invalid one" do
     assert Wire.read({:durable_handoff, 2, :brand_new, :anything}) == {:error, {:version, 2}}

@@ -86,12 +86,8 @@ defmodule DurableHandoff.ClientTest do
           {:shutdown, {:durable, :ignored}},
           {:shutdown, {:durable, {:init_failed, :cordoned}}}
         ] do
-      test "because it was asked to stop, or its init failed (#{inspect(reason)}): sent again", %{sup: sup} = context do
-        old = own(context)
-        FakeServer.block(old)
-        call = call(sup, "k", timeout: :infinity)
-        await_queued(old, 1)
-        FakeServer.stop(old, unquote(Macro.escape(reason)))
+      test "because it was asked to stop, or its init failed (#{inspect(reason)}): sent again", context do
+        call = end_owner_of_call(context, unquote(Macro.escape(reason)))
         await_waiting(context, 1)
         announce(context)
         assert await_task(call) == {:ok, 1}
@@ -109,23 +105,25 @@ defmodule DurableHandoff.ClientTest do
           {:shutdown, {:durable, {:init_failed, :conflict, 1}}}
         ] do
       test "possibly after a callback (#{inspect(reason)}): the reason is returned, not sent again", context do
-        old = own(context)
-        FakeServer.block(old)
-        call = call(context.sup, "k", timeout: :infinity)
-        await_queued(old, 1)
-        FakeServer.stop(old, unquote(Macro.escape(reason)))
+        call = end_owner_of_call(context, unquote(Macro.escape(reason)))
         assert await_task(call) == {:error, unquote(Macro.escape(reason))}
       end
     end
 
-    test "retry: :never returns its reason", %{sup: sup} = context do
-      old = own(context)
-      FakeServer.block(old)
-      call = call(sup, "k", retry: :never, timeout: :infinity)
-      await_queued(old, 1)
-      FakeServer.stop(old, :shutdown)
+    test "retry: :never returns its reason", context do
+      call = end_owner_of_call(context, :shutdown, retry: :never)
       assert await_task(call) == {:error, :shutdown}
     end
+  end
+
+  # A call whose owner ends before it takes the request from its mailbox.
+  defp end_owner_of_call(context, reason, options \\ []) do
+    owner = own(context)
+    FakeServer.block(owner)
+    call = call(context.sup, "k", [timeout: :infinity] ++ options)
+    await_queued(owner, 1)
+    FakeServer.stop(owner, reason)
+    call
   end
 
   describe "the owner ends while it handles the request" do
@@ -144,9 +142,7 @@ defmodule DurableHandoff.ClientTest do
 
     test "by a crash, retry: :always: sent again", %{sup: sup} = context do
       own(context)
-
       call = call(sup, "k", {:add_and_exit, :boom}, retry: :always, timeout: :infinity)
-
       await_waiting(context, 1)
       assert :counters.get(context.counter, 1) == 1
       second = announce(context)
@@ -159,9 +155,8 @@ defmodule DurableHandoff.ClientTest do
 
     test "normally and without a reply: counts as not handled, so such servers need retry: :never", context do
       own(context)
-      options = [retry: :never]
-
-      assert Client.call(FakeRegistry, context.sup, "k", {:add_and_exit, :normal}, options) == {:error, :normal}
+      reply = Client.call(FakeRegistry, context.sup, "k", {:add_and_exit, :normal}, retry: :never)
+      assert reply == {:error, :normal}
     end
   end
 

@@ -132,9 +132,7 @@ defmodule DurableHandoff.Client.ServerTest do
 
     test "the server is being moved: the move wins, and the start is refused", %{sup: sup} = context do
       start_client(context)
-      starting(context)
-      call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
-      assert_receive {:starting, starter}
+      {call, starter} = call_starting(context)
       server = start_server(context)
       FakeRegistry.announce(sup, "k", server)
       assert await_task(call) == {:ok, 1}
@@ -142,11 +140,9 @@ defmodule DurableHandoff.Client.ServerTest do
       await_no_start(context)
     end
 
-    test "the server is being moved and the move fails: a later try starts it", %{sup: sup} = context do
+    test "the server is being moved and the move fails: a later try starts it", context do
       start_client(context, poll_ms: 10)
-      starting(context)
-      call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
-      assert_receive {:starting, starter}
+      {call, starter} = call_starting(context)
       send(starter, {:again, :reserved})
       assert_receive {:starting, starter}
       send(starter, {:ok, start_server(context)})
@@ -158,9 +154,7 @@ defmodule DurableHandoff.Client.ServerTest do
       start_client(context)
       patient = call(sup, "k", timeout: :infinity)
       await_waiting(context, 1)
-      starting(context)
-      call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
-      assert_receive {:starting, starter}
+      {call, starter} = call_starting(context)
       send(starter, {:error, :cordoned})
       assert await_task(call) == {:error, {:start_failed, :cordoned}}
       await_waiting(context, 1)
@@ -219,11 +213,9 @@ defmodule DurableHandoff.Client.ServerTest do
       end
     end
 
-    test "the starting process dies: the caller gets its exit reason", %{sup: sup} = context do
+    test "the starting process dies: the caller gets its exit reason", context do
       start_client(context)
-      starting(context)
-      call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
-      assert_receive {:starting, starter}
+      {call, starter} = call_starting(context)
       Process.exit(starter, :kill)
       assert await_task(call) == {:error, {:start_failed, :killed}}
     end
@@ -262,7 +254,13 @@ defmodule DurableHandoff.Client.ServerTest do
     end)
   end
 
-  defp await_no_start(%{sup: sup}) do
-    wait_until(fn -> Server.counts(sup).starts == 0 end)
+  # A call with `start:`, and the process that starts the server.
+  defp call_starting(%{sup: sup} = context) do
+    starting(context)
+    call = call(sup, "k", start: {Room, %{}}, timeout: :infinity)
+    assert_receive {:starting, starter}
+    {call, starter}
   end
+
+  defp await_no_start(%{sup: sup}), do: wait_until(fn -> Server.counts(sup).starts == 0 end)
 end

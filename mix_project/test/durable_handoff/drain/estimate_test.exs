@@ -94,8 +94,8 @@ defmodule DurableHandoff.Drain.EstimateTest do
     end
 
     test "nothing is known of the store if the processors are the limit" do
-      assert Estimate.start(Estimate.of_writes(%{written: 500, asked: 500, span_us: 100_000, shortest_us: 300}, 50)) ==
-               nil
+      processors = %{written: 500, asked: 500, span_us: 100_000, shortest_us: 300}
+      assert processors |> Estimate.of_writes(50) |> Estimate.start() == nil
     end
   end
 

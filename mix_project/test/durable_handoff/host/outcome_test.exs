@@ -39,17 +39,14 @@ defmodule DurableHandoff.Host.OutcomeTest do
   end
 
   describe "the contract's table" do
-    test "it runs on the target", context do
+    test "it runs on the target, on a third node, or still here", context do
       assert classify({:ok, {context.there, %{}}}, context) == {:moved, nil}
-    end
-
-    test "it runs on a third node", context do
       assert classify({:ok, {context.elsewhere, %{}}}, context) == {:moved, "c@host"}
-    end
-
-    test "the target still names the old process", context do
+      # The target still names the old process.
       assert classify({:ok, {context.old, %{}}}, context) == :retry_same
       assert classify({:error, {:already_started, {context.old, %{}}}}, context) == :retry_same
+      # A different process on this node is not a move.
+      assert classify({:ok, {context.here, %{}}}, context) == {:verify, {:runs_as, context.here}}
     end
 
     test "another node has started it: check that the process is alive", context do
@@ -58,39 +55,30 @@ defmodule DurableHandoff.Host.OutcomeTest do
       end
     end
 
-    test "a different process on this node is not a move", context do
-      assert classify({:ok, {context.here, %{}}}, context) == {:verify, {:runs_as, context.here}}
-    end
-
     test "the stop is queued or accepted", context do
       call = {GenServer, :call, [context.old, :stop, 5_000]}
-      assert classify({:error, {:shutdown_call_failed, {:timeout, call}}}, context) == :stopping
-      assert classify({:error, :shutdown_timeout}, context) == :stopping
+      assert_errors(:stopping, [{:shutdown_call_failed, {:timeout, call}}, :shutdown_timeout], context)
     end
 
     test "a process that only holds the lock may still run init: it has not moved", context do
-      assert classify({:error, {:already_started, context.there}}, context) == {:verify, {:boots_as, context.there}}
-      assert classify({:error, {:unreachable, context.there}}, context) == {:verify, {:boots_as, context.there}}
-      assert classify({:error, {:already_started, context.old}}, context) == :retry_same
+      boots = [{:already_started, context.there}, {:unreachable, context.there}]
+      assert_errors({:verify, {:boots_as, context.there}}, boots, context)
+      assert_errors(:retry_same, [{:already_started, context.old}], context)
     end
 
     test "DurableServer gave up waiting for a slow init, which is neither the store's fault nor a move", context do
-      assert classify({:error, :timeout}, context) == {:verify, {:may_come_up, :unknown}}
-      assert classify({:error, {:already_started, :noproc}}, context) == {:verify, {:may_come_up, :unknown}}
-      assert classify({:error, {:unreachable, :noproc}}, context) == {:verify, {:may_come_up, :unknown}}
-      assert classify({:error, {:restart_claimed, "c@host"}}, context) == {:verify, {:may_come_up, :unknown}}
+      reasons = [:timeout, {:already_started, :noproc}, {:unreachable, :noproc}, {:restart_claimed, "c@host"}]
+      assert_errors({:verify, {:may_come_up, :unknown}}, reasons, context)
     end
 
     test "a server that was deleted, cordoned or has crashed for good is not displaced", context do
-      for reason <- [:not_found, :cordoned, :permanently_crashed, {:already_started, :deleting}] do
-        assert classify({:error, reason}, context) == {:verify, :ended}
-      end
+      ended = [:not_found, :cordoned, :permanently_crashed, {:already_started, :deleting}]
+      assert_errors({:verify, :ended}, ended, context)
     end
 
     test "it died or was stopping by itself", context do
-      for reason <- [{:noproc, :call}, {:normal, :call}, {:shutdown, :call}, :noproc, {{:nodedown, :n}, :call}] do
-        assert classify({:error, {:shutdown_call_failed, reason}}, context) == {:verify, :stopped_by_itself}
-      end
+      failed = [{:noproc, :call}, {:normal, :call}, {:shutdown, :call}, :noproc, {{:nodedown, :n}, :call}]
+      assert_errors({:verify, :stopped_by_itself}, Enum.map(failed, &{:shutdown_call_failed, &1}), context)
     end
 
     test "its own code raised before the final write: not a store failure" do
@@ -110,9 +98,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
     end
 
     test "the reservation is lost", context do
-      assert classify({:error, {:rehome_reservation_lost, %{status: :running}}}, context) ==
-               {:verify, :reservation_lost}
-
+      assert_errors({:verify, :reservation_lost}, [{:rehome_reservation_lost, %{status: :running}}], context)
       # DurableServer's actual error, from `nil and ...`.
       assert raised(:error, {:badbool, :and, nil}, context) == {:verify, :reservation_lost}
       assert raised(:error, %BadBooleanError{operator: :and, term: nil}, context) == {:verify, :reservation_lost}
@@ -120,18 +106,13 @@ defmodule DurableHandoff.Host.OutcomeTest do
 
     test "the target refuses", context do
       full = [:node_shutting_down, :max_children_total, :max_children_module, :max_cpu, :max_memory, :max_disk]
-
-      for reason <- Enum.map(full, &{:capacity_limit, &1}) ++ [:max_children, :not_ready, {:erpc, :noconnection}] do
-        assert classify({:error, reason}, context) == {:displaced, :target}
-      end
+      refused = Enum.map(full, &{:capacity_limit, &1}) ++ [:max_children, :not_ready, {:erpc, :noconnection}]
+      assert_errors({:displaced, :target}, refused, context)
     end
 
-    test "the answer of the remote start was lost", context do
-      assert classify({:error, {:erpc, :timeout}}, context) == {:verify, {:may_come_up, :target}}
-    end
-
-    test "nothing happened", context do
-      assert classify({:error, :singleflight_overloaded}, context) == :untouched
+    test "the answer of the remote start was lost, or nothing happened", context do
+      assert_errors({:verify, {:may_come_up, :target}}, [{:erpc, :timeout}], context)
+      assert_errors(:untouched, [:singleflight_overloaded], context)
     end
   end
 
@@ -146,74 +127,62 @@ defmodule DurableHandoff.Host.OutcomeTest do
     end
 
     test "an unknown answer is never a success and never ends the attempt with an error", context do
-      for result <- [
-            :ok,
-            nil,
-            {:ok, nil},
-            {:ok, {}},
-            {:ok, {nil, %{}}},
-            {:error, {:already_started, nil}},
-            {:maybe, 1},
-            {},
-            7
-          ] do
-        assert classify(result, context) == {:verify, {:displaced, :unknown}}, inspect(result)
-      end
+      odd = [:ok, nil, {:ok, nil}, {:ok, {}}, {:ok, {nil, %{}}}, {:error, {:already_started, nil}}, {:maybe, 1}, {}, 7]
+      for result <- odd, do: assert({result, classify(result, context)} == {result, {:verify, {:displaced, :unknown}}})
     end
   end
 
   describe "the cause is" do
     test "the server's own init", context do
-      for reason <- [
-            :ignore,
-            {:bad_return_value, 1},
-            {:bad_init_return, 1},
-            {%RuntimeError{}, []},
-            {{:badmatch, 1}, [{Room, :init, 1, [file: ~c"room.ex", line: 1]}]},
-            # The errors that the backends return for an object that cannot be read.
-            %ArgumentError{},
-            {:error, %ArgumentError{}, "bytes"},
-            {:invalid_persisted_state, {:error, :badarg}},
-            {:unexpected_value_type, %{}},
-            {:EXIT, {%RuntimeError{}, []}}
-          ] do
-        assert classify({:error, reason}, context) == {:verify, {:displaced, :server}}, inspect(reason)
-      end
+      reasons = [
+        :ignore,
+        {:bad_return_value, 1},
+        {:bad_init_return, 1},
+        {%RuntimeError{}, []},
+        {{:badmatch, 1}, [{Room, :init, 1, [file: ~c"room.ex", line: 1]}]},
+        # The errors that the backends return for an object that cannot be read.
+        %ArgumentError{},
+        {:error, %ArgumentError{}, "bytes"},
+        {:invalid_persisted_state, {:error, :badarg}},
+        {:unexpected_value_type, %{}},
+        {:EXIT, {%RuntimeError{}, []}}
+      ]
+
+      assert_errors({:verify, {:displaced, :server}}, reasons, context)
 
       assert classify(:ignore, context) == {:verify, {:displaced, :server}}
     end
 
     test "the target", context do
-      for reason <- [{:nodedown, :n}, :noconnection, {:erpc, :notsup}, {:undef, [{Room, :init, [%{}], []}]}] do
-        assert classify({:error, reason}, context) == {:verify, {:displaced, :target}}, inspect(reason)
-      end
+      reasons = [{:nodedown, :n}, :noconnection, {:erpc, :notsup}, {:undef, [{Room, :init, [%{}], []}]}]
+      assert_errors({:verify, {:displaced, :target}}, reasons, context)
     end
 
     test "the store", context do
-      for reason <- [
-            :unavailable,
-            {:http_status, 503},
-            {:storage_error, :x},
-            # The built-in backend.
-            %{__struct__: Req.Response, status: 503},
-            %{__struct__: Req.TransportError, __exception__: true, reason: :timeout},
-            %{__struct__: Mint.TransportError, __exception__: true, reason: :closed},
-            # EKV and the mirror.
-            :no_quorum,
-            :quorum_timeout,
-            :unconfirmed,
-            :cluster_overflow,
-            :cluster_not_ready,
-            :shutting_down,
-            {:consistent_read_failed, :no_quorum},
-            {:ekv_exit, {:noproc, :call}},
-            {:ekv_runtime_error, "text"},
-            {:ekv_not_started, :name},
-            {:mirror_failed, :no_quorum},
-            {:storage_unavailable, :closed}
-          ] do
-        assert classify({:error, reason}, context) == {:verify, {:displaced, :store}}, inspect(reason)
-      end
+      reasons = [
+        :unavailable,
+        {:http_status, 503},
+        {:storage_error, :x},
+        # The built-in backend.
+        %{__struct__: Req.Response, status: 503},
+        %{__struct__: Req.TransportError, __exception__: true, reason: :timeout},
+        %{__struct__: Mint.TransportError, __exception__: true, reason: :closed},
+        # EKV and the mirror.
+        :no_quorum,
+        :quorum_timeout,
+        :unconfirmed,
+        :cluster_overflow,
+        :cluster_not_ready,
+        :shutting_down,
+        {:consistent_read_failed, :no_quorum},
+        {:ekv_exit, {:noproc, :call}},
+        {:ekv_runtime_error, "text"},
+        {:ekv_not_started, :name},
+        {:mirror_failed, :no_quorum},
+        {:storage_unavailable, :closed}
+      ]
+
+      assert_errors({:verify, {:displaced, :store}}, reasons, context)
     end
 
     test "the store, by an error of DurableHandoff.Store", context do
@@ -229,45 +198,43 @@ defmodule DurableHandoff.Host.OutcomeTest do
         io: %{action: "locking", reason: "no space left"}
       ]
 
-      for reason <- [:slow_down, :overloaded, :contended | facts] do
-        assert classify({:error, reason}, context) == {:verify, {:displaced, :store}}, inspect(reason)
-      end
+      assert_errors({:verify, {:displaced, :store}}, [:slow_down, :overloaded, :contended | facts], context)
     end
 
     test "the server, if its own object cannot be read or written", context do
-      for reason <- [
-            not_encodable: %RuntimeError{},
-            unreadable: %RuntimeError{},
-            too_large: %{bytes: 2, limit: 1},
-            invalid_key: %{reason: "it is empty"}
-          ] do
-        assert classify({:error, reason}, context) == {:verify, {:displaced, :server}}, inspect(reason)
-      end
+      reasons = [
+        not_encodable: %RuntimeError{},
+        unreadable: %RuntimeError{},
+        too_large: %{bytes: 2, limit: 1},
+        invalid_key: %{reason: "it is empty"}
+      ]
+
+      assert_errors({:verify, {:displaced, :server}}, reasons, context)
     end
 
     test "unknown", context do
-      assert classify({:error, :something_new}, context) == {:verify, {:displaced, :unknown}}
+      assert_errors({:verify, {:displaced, :unknown}}, [:something_new], context)
     end
   end
 
   describe "an answer that is no answer" do
     test "raised, exited, thrown", context do
-      # The server's own code runs in other processes, so it is not the cause.
-      assert raised(:error, %RuntimeError{}, context) == {:verify, {:displaced, :unknown}}
+      req = %{__struct__: Req.TransportError, __exception__: true}
 
-      assert raised(:error, %{__struct__: Req.TransportError, __exception__: true}, context) ==
-               {:verify, {:displaced, :store}}
-
-      # The server's init returned :ignore, for which DurableServer has no clause.
-      assert raised(:error, {:case_clause, :ignore}, context) == {:verify, {:displaced, :server}}
-      assert raised(:error, %CaseClauseError{term: :ignore}, context) == {:verify, {:displaced, :server}}
-
-      assert raised(:error, {:case_clause, {:ok, {context.there, %{}}, :more}}, context) ==
-               {:verify, {:displaced, :unknown}}
-
-      assert raised(:exit, {:noproc, :call}, context) == {:verify, {:displaced, :unknown}}
-      assert raised(:exit, {{:nodedown, :n}, :call}, context) == {:verify, {:displaced, :target}}
-      assert raised(:throw, :ball, context) == {:verify, {:displaced, :unknown}}
+      for {cause, raised} <- [
+            # The server's own code runs in other processes, so it is not the cause.
+            unknown: {:error, %RuntimeError{}},
+            unknown: {:error, {:case_clause, {:ok, {context.there, %{}}, :more}}},
+            unknown: {:exit, {:noproc, :call}},
+            unknown: {:throw, :ball},
+            store: {:error, req},
+            # The server's init returned :ignore, for which DurableServer has no clause.
+            server: {:error, {:case_clause, :ignore}},
+            server: {:error, %CaseClauseError{term: :ignore}},
+            target: {:exit, {{:nodedown, :n}, :call}}
+          ],
+          {kind, reason} = raised,
+          do: assert({raised, raised(kind, reason, context)} == {raised, {:verify, {:displaced, cause}}})
     end
 
     test "raised on the target before the start: DurableServer does not run there", context do
@@ -288,6 +255,10 @@ defmodule DurableHandoff.Host.OutcomeTest do
       assert raised(:error, {:erpc, :noconnection}, context) == {:displaced, :target}
       assert raised(:error, %ErlangError{original: {:erpc, :timeout}}, context) == {:verify, {:may_come_up, :target}}
     end
+  end
+
+  defp assert_errors(outcome, reasons, context) do
+    for reason <- reasons, do: assert({reason, classify({:error, reason}, context)} == {reason, outcome})
   end
 
   defp raised(kind, reason, context), do: Outcome.classify({:raised, kind, reason}, context.old, context.target)

@@ -24,15 +24,8 @@ defmodule DurableHandoff.Host.ViewTest do
 
   defp row(given \\ []) do
     fields = [name: "a@h", ref: @ref, stamp: @now - 100, capacity: nil, resources: nil, env: nil, meta: nil]
-
-    fields
-    |> Keyword.merge(given)
-    |> Keyword.take(Keyword.keys(fields))
-    |> sorted(Keyword.keys(fields))
-    |> List.to_tuple()
+    List.to_tuple(for {name, default} <- fields, do: Keyword.get(given, name, default))
   end
-
-  defp sorted(fields, keys), do: Enum.map(keys, &fields[&1])
 
   defp one(row, facts \\ facts()) do
     assert %{nodes: [node]} = View.from([row], facts)
@@ -227,10 +220,12 @@ defmodule DurableHandoff.Host.ViewTest do
       assert is_list(node.capacity) and is_list(node.env)
       refute node.draining
 
-      query = %{source: "b@h", module: 0, sticky: [], max_age_ms: 50_000, future_skew_ms: 5_000}
-      view = %{now_ms: @now, nodes: [node]}
-      assert Native.eligible(view, query) == ["a@h"], "#{field}: #{inspect(junk)}"
+      assert eligible(%{now_ms: @now, nodes: [node]}) == ["a@h"], "#{field}: #{inspect(junk)}"
     end
+  end
+
+  defp eligible(view) do
+    Native.eligible(view, %{source: "b@h", module: 0, sticky: [], max_age_ms: 50_000, future_skew_ms: 5_000})
   end
 
   test "random terms in all fields never raise" do
@@ -240,16 +235,11 @@ defmodule DurableHandoff.Host.ViewTest do
     for _round <- 1..500 do
       rows =
         for _row <- 1..:rand.uniform(5) do
-          [row() | for(_field <- 1..6, do: Enum.random(@junk))]
-          |> Enum.at(0)
-          |> Tuple.to_list()
-          |> Enum.map(fn field -> if :rand.uniform(3) == 1, do: Enum.random(@junk), else: field end)
-          |> List.to_tuple()
+          fields = Tuple.to_list(row())
+          List.to_tuple(for field <- fields, do: if(:rand.uniform(3) == 1, do: Enum.random(@junk), else: field))
         end
 
-      view = View.from(rows, facts())
-      query = %{source: "b@h", module: 0, sticky: [], max_age_ms: 50_000, future_skew_ms: 5_000}
-      assert is_list(Native.eligible(view, query)), "seed #{inspect(seed)}"
+      assert is_list(rows |> View.from(facts()) |> eligible()), "seed #{inspect(seed)}"
     end
   end
 

@@ -6,33 +6,33 @@ defmodule DurableHandoff.Leftovers.AdoptionTest do
   @source :source@somewhere
 
   defp adoption(servers, line \\ [self()], now_us \\ 0) do
-    {:ok, adoption} = Adoption.new(Message.offer(make_ref(), @source, servers, line), self(), now_us)
+    {:ok, adoption} = servers |> offer(line) |> Adoption.new(self(), now_us)
     adoption
   end
+
+  defp offer(servers, line), do: Message.offer(make_ref(), @source, servers, line)
 
   defp process, do: spawn(fn -> :ok end)
 
   describe "an offer from another node" do
     test "too many servers are refused" do
       servers = List.duplicate({"k", Some.Module}, Adoption.most_servers() + 1)
-      assert {:error, :malformed} = Adoption.new(Message.offer(make_ref(), @source, servers, [self()]), self(), 0)
-      assert {:ok, _share} = Adoption.new(Message.offer(make_ref(), @source, tl(servers), [self()]), self(), 0)
+      assert {:error, :malformed} = servers |> offer([self()]) |> Adoption.new(self(), 0)
+      assert %Adoption{} = servers |> tl() |> adoption()
     end
 
     test "too many receivers, or a list without this one, are refused" do
       for line <- [List.duplicate(self(), 9), [process()], []] do
-        message = Message.offer(make_ref(), @source, [{"k", Some.Module}], line)
-        assert {:error, :malformed} = Adoption.new(message, self(), 0)
+        assert {:error, :malformed} = [{"k", Some.Module}] |> offer(line) |> Adoption.new(self(), 0)
       end
     end
 
     test "a later version is refused as such, not misread" do
-      message = Message.offer(make_ref(), @source, [], [self()])
-      assert {:error, :unsupported} = Adoption.new(%{message | version: 2}, self(), 0)
+      assert {:error, :unsupported} = Adoption.new(%{offer([], [self()]) | version: 2}, self(), 0)
     end
 
     test "anything of another shape is refused" do
-      message = Message.offer(make_ref(), @source, [{"k", Some.Module}], [self()])
+      message = offer([{"k", Some.Module}], [self()])
 
       for wrong <- [
             nil,

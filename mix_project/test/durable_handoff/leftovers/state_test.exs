@@ -17,19 +17,31 @@ defmodule DurableHandoff.Leftovers.StateTest do
   end
 
   defp take(state, keys, later \\ []) do
-    servers = for key <- keys, do: {key, Some.Module}
-    {:ok, adoption} = Adoption.new(Message.offer(make_ref(), @source, servers, [self() | later]), self(), 0)
+    adoption = adoption(keys, [self() | later])
     {:ok, state} = State.accept(state, adoption)
     {State.begin(state, adoption.id), adoption.id}
   end
+
+  # An offer of these servers to the receivers in `line`.
+  defp adoption(keys, line, id \\ make_ref()) do
+    servers = for key <- keys, do: {key, Some.Module}
+    {:ok, adoption} = Adoption.new(Message.offer(id, @source, servers, line), self(), 0)
+    adoption
+  end
+
+  # Another receiver, until the test ends.
+  defp receiver, do: start_supervised!({Agent, fn -> nil end}, id: make_ref())
 
   defp entry(state, id, key), do: state.adoptions[id].entries[key]
 
   # An attempt whose process is known but has not answered.
   defp trying(state) do
     state = State.pump(state)
-    {state, for({pid, {{_id, key}, _permit, _monitor}} <- state.starts.running, into: %{}, do: {key, pid})}
+    {state, started(state)}
   end
+
+  defp started(state),
+    do: for({pid, {{_id, key}, _permit, _monitor}} <- state.starts.running, into: %{}, do: {key, pid})
 
   test "as many starts at a time as the pace allows, in order", %{state: state} do
     {state, id} = take(state, ["a", "b", "c"])
@@ -90,8 +102,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert entry(state, id, "a") == nil
 
     state = State.drop_receiver(state, self(), :gone)
-    {state, pids} = {state, Map.new(state.starts.running, fn {pid, {{_id, key}, _permit, _monitor}} -> {key, pid} end)}
-    state = State.tried(state, pids["z"], {:refused, :full}, 1)
+    state = State.tried(state, started(state)["z"], {:refused, :full}, 1)
     assert entry(state, id, "z").phase == :resting
   end
 
@@ -102,51 +113,32 @@ defmodule DurableHandoff.Leftovers.StateTest do
     state = State.tried(state, pids["a"], {:refused, :draining}, 1)
     assert_received {Leftovers, {:stood_down, ^me}}
     assert State.idle?(state) and state.draining?
-    {:ok, adoption} = Adoption.new(Message.offer(make_ref(), @source, [], [self()]), self(), 0)
-    assert {:error, :draining} = State.accept(state, adoption)
+    assert {:error, :draining} = State.accept(state, adoption([], [self()]))
   end
 
   test "an earlier receiver stood down before the offer arrived: it is this one's turn at once", %{state: state} do
-    owner = spawn(fn -> Process.sleep(:infinity) end)
-    state = State.drop_receiver(state, owner, :stood_down)
-    message = Message.offer(make_ref(), @source, [{"a", Some.Module}], [owner, self()])
-    {:ok, adoption} = Adoption.new(message, self(), 0)
-    {:ok, state} = State.accept(state, adoption)
-    state = State.begin(state, adoption.id)
-    assert entry(state, adoption.id, "a").phase == :queued
-    Process.exit(owner, :kill)
+    owner = receiver()
+    adoption = adoption(["a"], [owner, self()])
+    {:ok, state} = state |> State.drop_receiver(owner, :stood_down) |> State.accept(adoption)
+    assert state |> State.begin(adoption.id) |> entry(adoption.id, "a") |> Map.fetch!(:phase) == :queued
   end
 
   test "an adoption that ended because of a takeover stays ended", %{state: state} do
-    owner = spawn(fn -> Process.sleep(:infinity) end)
+    owner = receiver()
     [first, second] = Enum.sort([make_ref(), make_ref()])
-    {:ok, pending} = Adoption.new(Message.offer(first, @source, [{"a", Some.Module}], [owner, self()]), self(), 0)
-    {:ok, state} = State.accept(state, pending)
-    {:ok, adoption} = Adoption.new(Message.offer(second, @source, [{"a", Some.Module}], [self()]), self(), 0)
-    {:ok, state} = State.accept(state, adoption)
-    state = State.begin(state, second)
-
-    state = State.drop_receiver(state, owner, :gone)
+    {:ok, state} = State.accept(state, adoption(["a"], [owner, self()], first))
+    {:ok, state} = State.accept(state, adoption(["a"], [self()], second))
+    state = state |> State.begin(second) |> State.drop_receiver(owner, :gone)
     assert Map.keys(state.adoptions) == [first]
-    Process.exit(owner, :kill)
   end
 
   test "an offer above its capacity is refused", %{state: state} do
-    servers = for n <- 1..Adoption.most_servers(), do: {n, Some.Module}
-    owner = spawn(fn -> Process.sleep(:infinity) end)
-
-    results =
-      Enum.scan(1..4, {nil, state}, fn _share, {_result, state} ->
-        {:ok, adoption} = Adoption.new(Message.offer(make_ref(), @source, servers, [owner, self()]), self(), 0)
-
-        case State.accept(state, adoption) do
-          {:ok, state} -> {:ok, state}
-          {:error, reason} -> {reason, state}
-        end
-      end)
-
-    assert Enum.map(results, &elem(&1, 0)) == [:ok, :ok, :ok, :full]
-    Process.exit(owner, :kill)
+    line = [receiver(), self()]
+    share = fn -> adoption(1..Adoption.most_servers(), line) end
+    {:ok, state} = State.accept(state, share.())
+    {:ok, state} = State.accept(state, share.())
+    {:ok, state} = State.accept(state, share.())
+    assert {:error, :full} = State.accept(state, share.())
   end
 
   test "servers that have not started after five minutes are dropped, with a warning", %{state: state} do
