@@ -19,10 +19,15 @@ defmodule DurableServer.MixProject do
   # The unit tests run on the simulated store and the peer nodes of the integration project.
   @store ~w(../lib/simulated_store.ex ../lib/simulated_store)
   @peers Enum.map(
-           ~w(cluster.ex cluster cluster_case.ex json_reader.ex recorded.ex recorded relay.ex servers verified.ex),
+           ~w(cluster.ex cluster cluster_case.ex recorded.ex recorded relay.ex servers verified.ex),
            &"../test/support/#{&1}"
          )
 
-  defp elixirc_paths(:test), do: ["lib", "test/support" | Enum.map(@store ++ @peers, &Path.expand(&1, __DIR__))]
+  # The library's own JSON reader reads the recorded objects.
+  @json Enum.map(~w(decoder.ex decode_error.ex utf8.ex), &"../../mix_project/lib/durable_handoff/codec/#{&1}")
+
+  defp elixirc_paths(:test),
+    do: ["lib", "test/support" | Enum.map(@store ++ @peers ++ @json, &Path.expand(&1, __DIR__))]
+
   defp elixirc_paths(_env), do: ["lib"]
 end

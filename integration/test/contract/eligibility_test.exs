@@ -6,6 +6,8 @@ defmodule Contract.EligibilityTest do
 
   use ClusterCase, nodes: 1
 
+  alias DurableHandoff.Codec.Decoder
+
   @vectors Path.expand("../../../test/vectors/eligible.json", __DIR__)
   @external_resource @vectors
   # After 1.5 s the first of the recorded stamps from the future would become valid.
@@ -15,7 +17,7 @@ defmodule Contract.EligibilityTest do
   test "find_eligible_nodes gives the recorded nodes in the recorded order", %{nodes: [a]} = context do
     start(context, quiet(context))
 
-    for recorded <- @vectors |> File.read!() |> JsonReader.read!(),
+    for recorded <- @vectors |> File.read!() |> Decoder.decode!(),
         do: assert({recorded["id"], eligible_there(context, a, recorded)} == {recorded["id"], recorded["eligible"]})
   end
 

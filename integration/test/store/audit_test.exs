@@ -9,7 +9,7 @@ defmodule Store.AuditTest do
   alias DurableHandoff.{Codec, Store}
   alias DurableHandoff.Store.Request
   alias DurableServer.Supervisor, as: Host
-  alias Elixir.Store.{Audit, Places}
+  alias Elixir.Store.Places
   alias Servers.Counter
 
   # No node may repair what the audit should find.
@@ -19,13 +19,16 @@ defmodule Store.AuditTest do
     heartbeat_reconcile_interval_ms: 3_600_000
   ]
 
-  setup_all do
-    {:ok, program: Audit.program()}
-  end
+  @variables [
+    endpoint: "AWS_ENDPOINT_URL",
+    region: "AWS_REGION",
+    access_key_id: "AWS_ACCESS_KEY_ID",
+    secret_access_key: "AWS_SECRET_ACCESS_KEY"
+  ]
 
   for {where, place} <- [{"a directory", {Places, :directory, []}}, {"S3", {Elixir.Store.Servers, :options, [:s3]}}] do
     @tag place: place
-    test "of #{where}: counts objects, names each problem, writes nothing", %{place: place, program: program} do
+    test "of #{where}: counts objects, names each problem, writes nothing", %{place: place} do
       {module, function, arguments} = place
       options = apply(module, function, arguments)
       {:ok, %{state: store}} = Store.init_backend(options)
@@ -35,7 +38,7 @@ defmodule Store.AuditTest do
       {:ok, _etag} = Request.run(store, {:put, prefix <> "broken", "{", :always, :always, false}, [])
       before = objects(store)
 
-      assert {table, 4} = Audit.run(program, options, prefix)
+      assert {table, 4} = audit(options, prefix)
 
       for line <- [
             "3 servers",
@@ -50,7 +53,7 @@ defmodule Store.AuditTest do
         assert table =~ line
       end
 
-      assert {json, 4} = Audit.run(program, options, prefix, ["--json"])
+      assert {json, 4} = audit(options, prefix, ["--json"])
       report = Codec.decode!(json)
       assert %{"servers" => 3, "by_status" => %{"running" => 2, "stopped_graceful" => 1}} = report
       assert [%{"key" => orphan, "why" => %{"reason" => "stale_heartbeat"}}] = report["orphans"]["first"]
@@ -60,12 +63,11 @@ defmodule Store.AuditTest do
       assert objects(store) == before
 
       for key <- ~w(orphan reserved broken), do: :ok = Store.delete_object(store, prefix <> key)
-      assert {_table, 0} = Audit.run(program, options, prefix)
+      assert {_table, 0} = audit(options, prefix)
     end
   end
 
-  test "gets keys from STS for a web identity, from variables or a profile, and says what keeps it from them",
-       %{program: program} do
+  test "gets keys from STS for a web identity, from variables or a profile, and says what keeps it from them" do
     home = Path.join(System.tmp_dir!(), Cluster.unique("durable_handoff_home"))
     File.mkdir_p!(Path.join(home, ".aws"))
     on_exit(fn -> File.rm_rf!(home) end)
@@ -77,7 +79,7 @@ defmodule Store.AuditTest do
     File.write!(Path.join(home, ".aws/config"), profile)
 
     for given <- [identity.("reader", token), ["AWS_PROFILE=audit"]] do
-      assert {table, 4} = audit(program, home, given)
+      assert {table, 4} = audit_with_sts(home, given)
       assert table =~ ~r/1: unreadable .*\n  broken  it is not a JSON/
     end
 
@@ -88,17 +90,23 @@ defmodule Store.AuditTest do
           {identity.("reader", token <> "_missing"), "UnusableCredentials"},
           {["AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test"], "InvalidAccessKeyId"}
         ] do
-      assert {error, 1} = audit(program, home, given)
+      assert {error, 1} = audit_with_sts(home, given)
       assert error =~ "code " <> code
     end
   end
 
+  # Output and exit status of an audit of the store with these options, which become S3's own variables.
+  defp audit(options, prefix, more \\ []) do
+    config = for {name, value} <- options[:config] || [], do: {Keyword.fetch!(@variables, name), value}
+    System.cmd(RustNode.program(), ["audit", "--store", options[:url], "--prefix", prefix | more], env: config)
+  end
+
   # Only these environment variables are set.
-  defp audit(program, home, given) do
+  defp audit_with_sts(home, given) do
     endpoint = Elixir.Store.Servers.endpoint(:sts)
     trust = ["HOME=" <> home, "SSL_CERT_FILE=" <> Elixir.Store.Servers.sts_certificate(), "AWS_REGION=us-east-1"]
     at = ["AWS_ENDPOINT_URL=" <> endpoint, "AWS_ENDPOINT_URL_STS=" <> endpoint]
-    arguments = ["-i" | trust ++ at ++ given] ++ [program, "audit", "--store", "s3://audited/x"]
+    arguments = ["-i" | trust ++ at ++ given] ++ [RustNode.program(), "audit", "--store", "s3://audited/x"]
     System.cmd("env", arguments, stderr_to_stdout: true)
   end
 

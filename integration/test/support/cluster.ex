@@ -92,10 +92,6 @@ defmodule Cluster do
   @spec ask(GenServer.server(), term()) :: term()
   def ask(server, request), do: GenServer.call(server, request, @call_timeout_ms)
 
-  @doc "Runs a function of this test on a node. The test's module must have been compiled to a file (`test/support`)."
-  @spec run(node(), (() -> result)) :: result when result: term()
-  def run(node, fun), do: :erpc.call(node, fun, @call_timeout_ms)
-
   @doc "Starts children under an application of their own on `node`. The result names the application."
   @spec start_children(node(), [Supervisor.child_spec() | {module(), term()} | module()]) ::
           {:ok, atom()} | {:error, term()}

@@ -123,7 +123,9 @@ defmodule RustNode do
     path
   end
 
-  defp program, do: System.get_env("DURABLE_HANDOFF_NODE") || built()
+  @doc "The path of the program."
+  @spec program() :: Path.t()
+  def program, do: System.get_env("DURABLE_HANDOFF_NODE") || built()
 
   defp built do
     case :persistent_term.get(__MODULE__, nil) do

@@ -9,7 +9,6 @@ defmodule DurableServer.EligibilityTest do
   alias DurableServer.Eligibility
 
   doctest DurableServer.Sticky
-  doctest JsonReader
 
   @now 1_800_000_000_000
 

@@ -1,6 +1,7 @@
 defmodule DurableServer.StoredStateTest do
   use ExUnit.Case, async: true
 
+  alias DurableHandoff.Codec.Decoder
   alias DurableServer.{Meta, StoredState}
 
   doctest DurableServer.StoredState
@@ -9,7 +10,7 @@ defmodule DurableServer.StoredStateTest do
   @external_resource @vectors
 
   setup_all do
-    {:ok, recorded: @vectors |> File.read!() |> JsonReader.read!()}
+    {:ok, recorded: @vectors |> File.read!() |> Decoder.decode!()}
   end
 
   test "objects written by the real package are read with the same result", %{recorded: %{"objects" => objects}} do
@@ -47,7 +48,7 @@ defmodule DurableServer.StoredStateTest do
   end
 
   defp read(%{"object_base64" => object}) do
-    {:ok, stored} = object |> Base.decode64!() |> JsonReader.read!() |> StoredState.from_object_store_term()
+    {:ok, stored} = object |> Base.decode64!() |> Decoder.decode!() |> StoredState.from_object_store_term()
     stored
   end
 end
