@@ -5,12 +5,12 @@ defmodule Contract.ArgumentsTest do
 
   @key "k"
 
-  setup %{nodes: [a, b], opts: opts} = context do
+  setup %{nodes: nodes, opts: opts} = context do
     {SimulatedStore, backend} = opts[:backend]
     tell = [tell: self(), discovery_interval_ms: 20, heartbeat_reconcile_interval_ms: 20]
     opts = Keyword.merge(opts, backend: {SpyStore, backend ++ tell}, heartbeat_interval_ms: 20)
-    start_hosts([a, b], opts)
-    {:ok, a: a, b: b, opts: opts, place: place(context)}
+    start_hosts(nodes, opts)
+    {:ok, opts: opts, place: place(context)}
   end
 
   test "the callbacks during a server's life: start, sync, move, stop, deletion, sweep, heartbeat",
@@ -61,17 +61,8 @@ defmodule Contract.ArgumentsTest do
       {SpyStore, callback, key, opts} ->
         seen(context, MapSet.put(seen, {callback, {what(context, key), arguments(opts)}}))
     after
-      0 ->
-        if MapSet.size(seen) > 0 and complete?(seen),
-          do: seen |> Enum.sort() |> Enum.group_by(&elem(&1, 0), &elem(&1, 1)),
-          else: wait_for_more(context, seen)
-    end
-  end
-
-  defp wait_for_more(context, seen) do
-    receive do
-      {SpyStore, callback, key, opts} ->
-        seen(context, MapSet.put(seen, {callback, {what(context, key), arguments(opts)}}))
+      if(complete?(seen), do: 0, else: :infinity) ->
+        seen |> Enum.sort() |> Enum.group_by(&elem(&1, 0), &elem(&1, 1))
     end
   end
 

@@ -6,10 +6,9 @@ defmodule Contract.EndsTest do
 
   use ClusterCase, nodes: 2
 
-  setup %{nodes: [a, b]} = context do
-    start(context)
-    {:ok, a: a, b: b}
-  end
+  setup context, do: start(context)
+
+  @rehome {:durable, {:stop_for_rehome, "other@host", 40_000, :normal}}
 
   for reason <- [
         :normal,
@@ -34,13 +33,13 @@ defmodule Contract.EndsTest do
     for {name, message} <- [
           {"graceful", {:stop_with_status, :stopped_graceful, :shutdown}},
           {"permanent", {:stop_with_status, :stopped_permanent, :shutdown}},
-          {"rehome", {:stop_for_rehome, "other@host", 40_000, :normal}}
+          {"rehome", elem(@rehome, 1)}
         ] do
       ended(context, "message #{elem(message, 0)}, #{name}", &GenServer.call(&1, {:durable, message}), name)
     end
 
     ended(context, "message sync_and_stop", &send_only(&1, {:durable, {:sync_and_stop, :shutdown}}), "terminator")
-    ended(context, "exit signal :kill", &exit_signal(&1, :kill), "killed")
+    ended(context, "exit signal :kill", &kill_process/1, "killed")
     dynamic = :"#{context.sup}_dynamic"
     stop = &call(context.a, DynamicSupervisor, :terminate_child, [dynamic, &1])
     ended(context, "its dynamic supervisor stops it", stop, "shutdown")
@@ -53,71 +52,39 @@ defmodule Contract.EndsTest do
   end
 
   test "another owner wrote the object: at a :sync reply, at the message :sync, and at the final write", context do
-    ended(
-      context,
-      "object overwritten by another owner, then a callback with :sync",
-      fn pid ->
-        overwrite(context, "sync")
-        GenServer.call(pid, :add_sync)
-      end,
-      "sync"
-    )
-
-    ended(
-      context,
-      "object overwritten by another owner, then the message :sync",
-      fn pid ->
-        GenServer.call(pid, :add)
-        overwrite(context, "message")
-        send_only(pid, {:durable, :sync})
-      end,
-      "message"
-    )
-
-    ended(
-      context,
-      "object overwritten by another owner, then stop_for_rehome",
-      fn pid ->
-        overwrite(context, "end")
-        GenServer.call(pid, {:durable, {:stop_for_rehome, "other@host", 40_000, :normal}})
-      end,
-      "end"
-    )
+    for {then, work} <- [
+          {"a callback with :sync", &GenServer.call(&1, :add_sync)},
+          {"the message :sync", &send_only(&1, {:durable, :sync})},
+          {"stop_for_rehome", &GenServer.call(&1, @rehome)}
+        ] do
+      pid = start_server(context, context.a, Counter, then)
+      if then == "the message :sync", do: GenServer.call(pid, :add)
+      overwrite(context, then)
+      ended(context, "object overwritten by another owner, then #{then}", pid, then, work)
+    end
   end
 
   test "the store fails a write: at a :sync reply, at the message :sync, and at the final write",
        %{a: a, store: store} = context do
     fail = &SimulatedStore.fail_next(store, :put, storage_key(context, &1), :slow_down)
+    runs_on = fn pid, key -> {call(a, Process, :alive?, [pid]), count(context, key)} end
 
     pid = start_server(context, a, Counter, "sync")
     fail.("sync")
     record(context, "store fails, a callback with :sync", outcome(fn -> GenServer.call(pid, :add_sync) end))
-
-    record(
-      context,
-      "store fails, a callback with :sync: runs on",
-      {call(a, Process, :alive?, [pid]), count(context, "sync")}
-    )
+    record(context, "store fails, a callback with :sync: runs on", runs_on.(pid, "sync"))
 
     pid = start_server(context, a, Counter, "message")
     1 = GenServer.call(pid, :add)
     fail.("message")
     send(pid, {:durable, :sync})
     {:ok, _etag} = GenServer.call(pid, {:durable, :get_etag})
-
-    record(
-      context,
-      "store fails, the message :sync: runs on",
-      {call(a, Process, :alive?, [pid]), count(context, "message")}
-    )
+    record(context, "store fails, the message :sync: runs on", runs_on.(pid, "message"))
 
     pid = start_server(context, a, Counter, "end")
     1 = GenServer.call(pid, :add)
     fail.("end")
-
-    ended(context, "store fails, stop_for_rehome", pid, "end", fn pid ->
-      GenServer.call(pid, {:durable, {:stop_for_rehome, "other@host", 40_000, :normal}})
-    end)
+    ended(context, "store fails, stop_for_rehome", pid, "end", &GenServer.call(&1, @rehome))
   end
 
   test "the message :sync stores a state that has changed, and get_etag after it names the new object", context do
@@ -143,8 +110,7 @@ defmodule Contract.EndsTest do
     pid = start_server(context, a, Troublesome, "k", %{count: 0})
     Troublesome.arm(a, "k", :terminate, :raise)
     1 = GenServer.call(pid, :add)
-    stop = {:durable, {:stop_for_rehome, "other@host", 40_000, :normal}}
-    ended(context, "terminate raises, stop_for_rehome", pid, "k", &GenServer.call(&1, stop))
+    ended(context, "terminate raises, stop_for_rehome", pid, "k", &GenServer.call(&1, @rehome))
   end
 
   test "init fails: errors of the starter and of a waiting caller, and what remains in the store", %{a: a} = context do
@@ -154,7 +120,6 @@ defmodule Contract.EndsTest do
       start = {Troublesome, key: key, initial_state: %{key: key, count: 0}}
       # DurableServer's own limit of five seconds may be too short for this test.
       patient = [local_only: true, timeout: 60_000]
-
       starter = Task.async(fn -> outcome(fn -> call(a, Host, :start_child, [context.sup, start, patient]) end) end)
 
       pid =
@@ -162,7 +127,7 @@ defmodule Contract.EndsTest do
           with [{_, pid, _, _} | _] <- call(a, Host, :which_children, [context.sup]), do: pid, else: (_ -> nil)
         end)
 
-      await_claimed(context, key)
+      wait_until(fn -> left(context, key) != :nothing end)
       ref = Process.monitor(pid)
       answered = make_ref()
       send(pid, {:"$gen_call", {self(), answered}, :get})
@@ -230,8 +195,6 @@ defmodule Contract.EndsTest do
 
   defp count(context, key), do: stored(context, key).state["count"]
 
-  defp await_claimed(context, key), do: wait_until(fn -> left(context, key) != :nothing end)
-
   defp writes(context, key, etag), do: if(stored(context, key).etag == etag, do: :none, else: :some)
 
   defp send_only(pid, message) do
@@ -239,8 +202,8 @@ defmodule Contract.EndsTest do
     :sent
   end
 
-  defp exit_signal(pid, reason) do
-    Process.exit(pid, reason)
+  defp kill_process(pid) do
+    Process.exit(pid, :kill)
     :sent
   end
 end

@@ -1,11 +1,39 @@
 defmodule Contract.EventsTest do
-  @moduledoc "The events of one key, in order, as another node receives them, and the result of `members`."
+  @moduledoc "Group: the events of a key, in order, as another node receives them, and the result of `members`."
 
   use ClusterCase, nodes: 3
 
-  setup %{nodes: [a, b, c]} = context do
-    start(context)
-    {:ok, a: a, b: b, c: c}
+  setup context, do: start(context)
+
+  test "a monitor of a key, of a prefix and of :all gets what matches, and nothing after demonitor",
+       %{a: a, b: b, sup: sup} = context do
+    [one, prefix, all] =
+      for what <- ["room/1", "room/", :all] do
+        {relay, :ok} = Relay.start(b, {Group, :monitor, [sup, what]})
+        relay
+      end
+
+    for key <- ["room/1", "hall/1"], do: start_server(context, a, Counter, key)
+    assert_receive {^one, {:group, [%Group.Event{type: :registered, key: "room/1", supervisor: ^sup}], _info}}
+    assert [%{key: "room/1"}] = events(prefix, 1)
+    # Events of different keys have no order.
+    assert ["hall/1", "room/1"] = all |> events(2) |> Enum.map(& &1.key) |> Enum.sort()
+
+    :ok = Relay.call(prefix, {Group, :demonitor, [sup, "room/"]})
+    start_server(context, a, Counter, "room/2")
+    assert [%{key: "room/2"}] = events(all, 1)
+    for relay <- [one, prefix], do: refute_received({^relay, {:group, _, _}})
+  end
+
+  test "a partition unregisters an owner on the other side; it is registered again when the partition heals", context do
+    %{a: a, b: b, sup: sup} = context
+    pid = start_server(context, a, Counter, "k")
+    await_on(context, b, "k", a)
+    {relay, :ok} = Relay.start(b, {Group, :monitor, [sup, "k"]})
+    disconnect(a, b)
+    assert [%{type: :unregistered, pid: ^pid}] = events(relay, 1)
+    reconnect(a, b)
+    assert [%{type: :registered, pid: ^pid}] = events(relay, 1)
   end
 
   test "events of a start, a stop and a second start", %{a: a, c: c, sup: sup} = context do
@@ -55,7 +83,7 @@ defmodule Contract.EventsTest do
     [%{pid: pid}] = registered = events(relay, 1)
 
     etag = Task.async(fn -> catch_exit(GenServer.call(pid, {:durable, :get_etag}, :infinity)) end)
-    wait_until(fn -> call(a, Process, :info, [pid, :message_queue_len]) == {:message_queue_len, 1} end)
+    await_queued(pid, 1)
     assert Task.yield(etag, 0) == nil
     SimulatedStore.configure(store, outage: :writes)
     SimulatedStore.resume(store)
@@ -64,14 +92,8 @@ defmodule Contract.EventsTest do
     {reason, _call} = await_task(etag)
     record(context, "get_etag: its first write fails", reason)
     names = %{pid => "failed"}
-
-    record(
-      context,
-      "events: registered, and then its first write fails",
-      registered ++ events(relay, 1),
-      names
-    )
-
+    events = registered ++ events(relay, 1)
+    record(context, "events: registered, and then its first write fails", events, names)
     left = Map.take(stored(context, "k").meta, [:status, :pid, :permanent])
     record(context, "stored: its first write fails", left, names)
   end
@@ -79,13 +101,8 @@ defmodule Contract.EventsTest do
   test "registry members of a server's key and of heartbeats", %{a: a, b: b, sup: sup} = context do
     start_server(context, a, Counter, "k")
     await_on(context, b, "k", a)
-
-    record(
-      context,
-      "Group.members: a server's key, here and elsewhere",
-      for(node <- [a, b], do: call(node, Group, :members, [sup, "k"]))
-    )
-
+    members = for node <- [a, b], do: call(node, Group, :members, [sup, "k"])
+    record(context, "Group.members: a server's key, here and elsewhere", members)
     record(context, "Group.members: no such key", call(b, Group, :members, [sup, "nothing"]))
     [{_pid, facts} | _more] = call(b, Group, :members, [sup, "__heartbeat"])
     record(context, "Group.members: __heartbeat, the keys of its facts", facts |> Map.keys() |> Enum.sort())

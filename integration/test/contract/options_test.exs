@@ -27,14 +27,8 @@ defmodule Contract.OptionsTest do
   test "the default values of the configuration", %{a: a} = context do
     {:ok, _app} = start_host(a, context.opts)
 
-    keys = [
-      :prefix,
-      :restart_start_timeout_ms,
-      :graceful_shutdown_timeout_ms,
-      :graceful_shutdown_total_timeout_ms,
-      :heartbeat_future_skew_tolerance_ms,
-      :heartbeat_staleness_threshold_ms
-    ]
+    keys = ~w(prefix restart_start_timeout_ms graceful_shutdown_timeout_ms graceful_shutdown_total_timeout_ms
+              heartbeat_future_skew_tolerance_ms heartbeat_staleness_threshold_ms)a
 
     record(context, "config: defaults", Map.take(call(a, Host, :__get_config__, [context.sup]), keys))
   end

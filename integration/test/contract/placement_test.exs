@@ -19,11 +19,8 @@ defmodule Contract.PlacementTest do
     end
 
     test "the cache: one row of seven elements for each node", %{a: a} = context do
-      start(
-        context,
-        [max_children: %{Counter => 7}, heartbeat_meta: &ClusterCase.version_meta/0] ++ often_read(context)
-      )
-
+      facts = [max_children: %{Counter => 7}, heartbeat_meta: &ClusterCase.version_meta/0]
+      start(context, facts ++ often_read(context))
       table = :"durable_server_heartbeats_#{context.sup}"
       rows = wait_until(fn -> with rows when length(rows) >= 3 <- node_rows(a, table), do: rows, else: (_ -> nil) end)
 
@@ -31,9 +28,8 @@ defmodule Contract.PlacementTest do
         ref = call(node, Host, :node_ref, [context.sup])
         row = List.keyfind(rows, Atom.to_string(node), 0)
 
-        assert {_name, ^ref, stamp, %{Counter => %{current: 0, limit: 7}}, _resources, _env_vars, %{"version" => "1"}} =
-                 row
-
+        assert {_name, ^ref, stamp, capacity, _resources, _env_vars, %{"version" => "1"}} = row
+        assert %{Counter => %{current: 0, limit: 7}} = capacity
         assert is_integer(stamp)
       end
     end
@@ -44,15 +40,8 @@ defmodule Contract.PlacementTest do
       name = Atom.to_string(b)
       assert {pid, facts} = Enum.find(members, fn {_pid, facts} -> facts.node == name end)
       assert node(pid) == b
-
-      assert %{
-               node_ref: _,
-               timestamp: _,
-               capacity: %{Counter => %{limit: 7}},
-               resources: _,
-               env_vars: _,
-               heartbeat_meta: _
-             } = facts
+      assert %{node_ref: _, timestamp: _, resources: _, env_vars: _, heartbeat_meta: _} = facts
+      assert %{Counter => %{limit: 7}} = facts.capacity
     end
 
     test "get_cluster_nodes: all nodes with the facts in their heartbeats", %{a: a} = context do
@@ -72,10 +61,8 @@ defmodule Contract.PlacementTest do
          %{a: a} = context do
       {:ok, _} = start_host(a, Keyword.merge(context.opts, often_read(context)))
 
-      health = fn node ->
-        call(a, LifecycleManager, :lookup_node_health, [%{supervisor: context.sup, node_str: node}])
-      end
-
+      query = &%{supervisor: context.sup, node_str: &1}
+      health = &call(a, LifecycleManager, :lookup_node_health, [query.(&1)])
       assert {:healthy, %{}} = health.(Atom.to_string(a))
       assert :unknown = health.("silent@host")
 
@@ -203,13 +190,11 @@ defmodule Contract.PlacementTest do
     test "exits when there is no such supervisor, and when the answer takes too long",
          %{a: a, store: store} = context do
       {relay, _} = Relay.start(a)
-      assert {:exit, _noproc} = Relay.call(relay, {Relay, :try, [{LifecycleManager, :stop_discovery, [context.sup]}]})
+      stop = {Relay, :try, [{LifecycleManager, :stop_discovery, [context.sup]}]}
+      assert {:exit, _noproc} = Relay.call(relay, stop)
       {:ok, _} = start_host(a, context.opts)
       SimulatedStore.pause(store)
-
-      assert {:exit, {:timeout, _}} =
-               Relay.call(relay, {Relay, :try, [{LifecycleManager, :stop_discovery, [context.sup]}]})
-
+      assert {:exit, {:timeout, _}} = Relay.call(relay, stop)
       SimulatedStore.resume(store)
     end
   end
@@ -248,20 +233,22 @@ defmodule Contract.PlacementTest do
       own = own_heartbeat(context, b)
       meta = Map.put(own.heartbeat_meta || %{}, "draining", true)
       {relay, _} = Relay.start(b)
-      newer = %{own | timestamp: own.timestamp + 1, heartbeat_meta: meta}
-      :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", newer]})
+      group = fn function, more -> :ok = Relay.call(relay, {Group, function, [context.sup, "__heartbeat" | more]}) end
+      join = fn facts, later_ms -> group.(:join, [%{facts | timestamp: own.timestamp + later_ms}]) end
+      drains = %{own | heartbeat_meta: meta}
+      join.(drains, 1)
       wait_until(fn -> eligible(context, a) == [c] end)
 
       # A second join replaces the first one.
-      :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", %{own | timestamp: own.timestamp + 2}]})
+      join.(own, 2)
       wait_until(fn -> Enum.sort(eligible(context, a)) == Enum.sort([b, c]) end)
-      :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", %{newer | timestamp: own.timestamp + 3}]})
+      join.(drains, 3)
       wait_until(fn -> eligible(context, a) == [c] end)
 
       # An older heartbeat has no effect, and after leaving the node's own one counts.
-      :ok = Relay.call(relay, {Group, :join, [context.sup, "__heartbeat", %{newer | timestamp: own.timestamp - 1}]})
+      join.(drains, -1)
       wait_until(fn -> Enum.sort(eligible(context, a)) == Enum.sort([b, c]) end)
-      :ok = Relay.call(relay, {Group, :leave, [context.sup, "__heartbeat"]})
+      group.(:leave, [])
       wait_until(fn -> match?(%{timestamp: _}, own_heartbeat(context, b)) end)
       assert Enum.sort(eligible(context, a)) == Enum.sort([b, c])
     end

@@ -108,7 +108,7 @@ defmodule Contract.RehomeTest do
       old = start_known(context, a, Troublesome, %{count: 0})
       :ok = ask(old, :block)
       move = Task.async(fn -> rehome(context, a, Troublesome, @key, target_node: b) end)
-      wait_until(fn -> call(a, Process, :info, [old, :message_queue_len]) == {:message_queue_len, 1} end)
+      await_queued(old, 1)
 
       call(a, Process, :exit, [old, :kill])
 
@@ -157,10 +157,7 @@ defmodule Contract.RehomeTest do
       {:ok, _} = start_host(c, context.opts)
       start_known(context, a, Counter)
 
-      record_tried(context, "target runs no such supervisor", fn ->
-        rehome(context, a, Counter, @key, target_node: b)
-      end)
-
+      record_rehome(context, "target runs no such supervisor", target_node: b)
       assert_displaced_not_lost(context, a, c, Counter)
     end
 
@@ -169,8 +166,7 @@ defmodule Contract.RehomeTest do
       start_known(context, a, Counter)
       disconnect(a, b)
 
-      record_tried(context, "target is not connected", fn -> rehome(context, a, Counter, @key, target_node: b) end)
-
+      record_rehome(context, "target is not connected", target_node: b)
       assert_displaced_not_lost(context, a, c, Counter)
       reconnect(a, b)
     end
@@ -261,9 +257,7 @@ defmodule Contract.RehomeTest do
       start(context)
       start_known(context, a, Counter)
       SimulatedStore.fail_next(store, :get, storage_key(context, @key), :slow_down)
-
-      record_tried(context, "the store fails the read", fn -> rehome(context, a, Counter, @key, target_node: b) end)
-
+      record_rehome(context, "the store fails the read", target_node: b)
       assert_displaced_not_lost(context, a, b, Counter)
     end
 
@@ -285,9 +279,7 @@ defmodule Contract.RehomeTest do
       {:ok, _} = start_host(a, context.opts)
       start_known(context, a, Counter)
       :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
-
-      record_tried(context, "draining, no target given, none eligible", fn -> rehome(context, a, Counter, @key, []) end)
-
+      record_rehome(context, "draining, no target given, none eligible", [])
       assert_displaced(context, a)
       {:ok, _} = start_host(b, context.opts)
       assert_moves_now(context, a, b, Counter)
@@ -301,9 +293,7 @@ defmodule Contract.RehomeTest do
       assert 1 = ask(old, :add_sync)
       assert 2 = ask(old, :add)
       SimulatedStore.fail_next(store, :put, storage_key(context, @key), :slow_down)
-
-      record_tried(context, "the final write fails", fn -> rehome(context, a, Counter, @key, target_node: b) end)
-
+      record_rehome(context, "the final write fails", target_node: b)
       refute call(a, Process, :alive?, [old])
       assert stored(context, @key).meta.restart_attempt_node == nil
       # Changes without a sync are lost.
@@ -379,6 +369,9 @@ defmodule Contract.RehomeTest do
     assert node(pid) == target
     pid
   end
+
+  defp record_rehome(context, row, opts),
+    do: record_tried(context, row, fn -> rehome(context, context.a, Counter, @key, opts) end)
 
   # What was returned or raised.
   defp record_tried(context, row, fun), do: record(context, "rehome_child: " <> row, tried(fun))

@@ -5,15 +5,14 @@ defmodule Contract.ReservationTest do
 
   @key "k"
 
-  setup %{nodes: [a, b]} = context do
+  setup %{a: a, b: b} = context do
     start(context, backend(context, discovery_interval_ms: 20))
     start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
     # A displaced server: a move to an absent target has stopped it.
-    [absent] = [:"nobody@127.0.0.1"]
-    {:error, {:erpc, :noconnection}} = rehome(context, a, Counter, @key, target_node: absent)
+    {:error, {:erpc, :noconnection}} = rehome(context, a, Counter, @key, target_node: :"nobody@127.0.0.1")
     await_none(context, b, @key)
-    {:ok, a: a, b: b, backend: call(a, Host, :__get_config__, [context.sup]).storage_backend}
+    {:ok, backend: call(a, Host, :__get_config__, [context.sup]).storage_backend}
   end
 
   test "other nodes' sweeps do not start the server until the reservation is cleared",

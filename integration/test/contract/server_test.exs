@@ -5,10 +5,7 @@ defmodule Contract.ServerTest do
 
   @key "k"
 
-  setup %{nodes: [a, b]} = context do
-    start(context)
-    {:ok, a: a, b: b}
-  end
+  setup context, do: start(context)
 
   test "first start: the initial state goes through dump, the store's format, load and init", %{a: a} = context do
     pid = start_server(context, a, Counter, @key, %{profile: %{score: 1.5, tag: :word}, meta: %{region: "x"}})
@@ -42,48 +39,6 @@ defmodule Contract.ServerTest do
     assert 1 = ask(again, :get)
   end
 
-  test "stop_with_status: replies, stops, stores the status", %{a: a} = context do
-    for status <- [:stopped_graceful, :stopped_permanent] do
-      key = Atom.to_string(status)
-      pid = start_server(context, a, Counter, key)
-      assert :ok = ask(pid, {:durable, {:stop_with_status, status, :shutdown}})
-      await_down(pid)
-      assert stored(context, key).meta.status == status
-    end
-  end
-
-  test "stop_for_rehome: replies, stops, stores a reservation for that node and time", %{a: a} = context do
-    pid = start_server(context, a, Counter, @key)
-    before = System.system_time(:millisecond)
-    assert :ok = ask(pid, {:durable, {:stop_for_rehome, "other@host", 40_000, :shutdown}})
-    await_down(pid)
-    now = System.system_time(:millisecond)
-
-    meta = stored(context, @key).meta
-    assert %{status: :stopped_graceful, restart_attempt_node: "other@host"} = meta
-    assert meta.restart_attempt_ttl in (before + 40_000)..(now + 40_000)
-  end
-
-  test "sync_and_stop: stops gracefully with reason :normal", %{a: a} = context do
-    pid = start_server(context, a, Counter, @key)
-    assert 1 = ask(pid, :add)
-    ref = Process.monitor(pid)
-    send(pid, {:durable, {:sync_and_stop, :shutdown}})
-    assert_receive {:DOWN, ^ref, :process, ^pid, :normal}
-
-    assert %{state: %{"count" => 1}, meta: %{status: :stopped_graceful, restart_attempt_node: nil}} =
-             stored(context, @key)
-  end
-
-  test "get_etag names the stored object", %{a: a} = context do
-    pid = start_server(context, a, Counter, @key)
-    assert {:ok, etag} = ask(pid, {:durable, :get_etag})
-    assert etag == stored(context, @key).etag
-    assert 1 = ask(pid, :add_sync)
-    assert {:ok, newer} = ask(pid, {:durable, :get_etag})
-    assert newer != etag and newer == stored(context, @key).etag
-  end
-
   test "the last write comes after the user's terminate and before the end of the process", context do
     %{a: a, store: store} = context
     pid = start_server(context, a, Troublesome, @key, %{count: 0})
@@ -104,43 +59,28 @@ defmodule Contract.ServerTest do
     assert stored(context, @key).state["count"] == 1
   end
 
-  test "a reply sent before the stop arrives before the DOWN; later messages are not handled", %{a: a} = context do
-    pid = start_server(context, a, Counter, @key)
-    ref = Process.monitor(pid)
-    [answered, late] = [make_ref(), make_ref()]
-    send(pid, {:"$gen_call", {self(), answered}, :add})
-    send(pid, {:durable, {:sync_and_stop, :shutdown}})
-    send(pid, {:"$gen_call", {self(), late}, :add})
+  test "each way to stop a server: a reply sent before it arrives before the DOWN, and no later message is handled",
+       %{a: a, b: b} = context do
+    stop = make_ref()
+    call = fn ref, request -> {:"$gen_call", {self(), ref}, request} end
 
-    assert_receive {:DOWN, ^ref, :process, ^pid, :normal}
-    {:messages, messages} = Process.info(self(), :messages)
-    assert {answered, 1} in messages
-    refute Enum.any?(messages, &match?({^late, _}, &1))
-    assert stored(context, @key).state["count"] == 1
-  end
-
-  test "each way to stop a server: it handles no message that came later, from this node or another", context do
-    %{a: a, b: b} = context
-
-    for {message, n} <-
-          Enum.with_index([
-            {:stop_with_status, :stopped_graceful, :shutdown},
-            {:stop_for_rehome, Atom.to_string(b), 40_000, :shutdown}
-          ]) do
-      key = "#{@key}#{n}"
+    for {message, reason} <- [
+          {call.(stop, {:durable, {:stop_with_status, :stopped_graceful, :shutdown}}), :shutdown},
+          {call.(stop, {:durable, {:stop_for_rehome, Atom.to_string(b), 40_000, :shutdown}}), :shutdown},
+          {{:durable, {:sync_and_stop, :shutdown}}, :normal}
+        ] do
+      key = unique("k")
       pid = start_server(context, a, Troublesome, key, %{count: 0})
       :ok = ask(pid, :block)
       ref = Process.monitor(pid)
-      [before, stop, late] = for _ <- 1..3, do: make_ref()
-      send(pid, {:"$gen_call", {self(), before}, :add})
-      send(pid, {:"$gen_call", {self(), stop}, {:durable, message}})
-      send(pid, {:"$gen_call", {self(), late}, :add})
+      [before, late] = [make_ref(), make_ref()]
+      for message <- [call.(before, :add), message, call.(late, :add)], do: send(pid, message)
       Troublesome.disarm(a, key, :call)
 
-      assert_receive {:DOWN, ^ref, :process, ^pid, :shutdown}
-      {:messages, messages} = Process.info(self(), :messages)
-      assert {before, 1} in messages and {stop, :ok} in messages
-      refute Enum.any?(messages, &match?({^late, _}, &1))
+      assert_receive {:DOWN, ^ref, :process, ^pid, ^reason}
+      assert_received {^before, 1}
+      if reason == :shutdown, do: assert_received({^stop, :ok})
+      refute_received {^late, _reply}
       assert stored(context, key).state["count"] == 1
     end
   end

@@ -5,18 +5,10 @@ defmodule Contract.ShutdownTest do
 
   @key "k"
 
-  setup %{nodes: [a]} = context do
-    # The node that stops belongs to the test. Its sweeps run at the requested interval.
-    doomed = start_node()
-
-    {:ok,
-     a: a,
-     doomed: doomed,
-     opts:
-       Keyword.merge(
-         context.opts,
-         backend(context, discovery_interval_ms: 20, heartbeat_reconcile_interval_ms: 600_000)
-       )}
+  # The node that stops belongs to the test. Its sweeps run at the requested interval.
+  setup context do
+    intervals = backend(context, discovery_interval_ms: 20, heartbeat_reconcile_interval_ms: 600_000)
+    {:ok, doomed: start_node(), opts: Keyword.merge(context.opts, intervals)}
   end
 
   test "SIGTERM: every server is stopped gracefully, its last state stored", %{doomed: doomed} = context do

@@ -1,25 +1,12 @@
 defmodule Contract.SupervisorTest do
-  @moduledoc "The functions of `DurableServer.Supervisor`, the order of its children, and what they return."
+  @moduledoc """
+  The functions of `DurableServer.Supervisor`, the order of its children, and what they return. The answers of
+  `start_child` and `ensure_started_child` are in `Contract.AnswersTest`.
+  """
 
   use ClusterCase, nodes: 2
 
   @key "k"
-
-  test "start_child: started, already started, ignored, failed", %{a: a} = context do
-    start(context)
-    child = {Counter, key: @key, initial_state: %{meta: %{region: "x"}}}
-    assert {:ok, {pid, %{region: "x"}}} = call(a, Host, :start_child, [context.sup, child, []])
-    assert node(pid) == a
-    assert {:error, {:already_started, {^pid, %{region: "x"}}}} = call(a, Host, :start_child, [context.sup, child, []])
-
-    Troublesome.arm(a, "ignored", :init, :ignore)
-    ignored = {Troublesome, key: "ignored", initial_state: %{key: "ignored", count: 0}}
-    assert :ignore = call(a, Host, :start_child, [context.sup, ignored, [local_only: true]])
-
-    Troublesome.arm(a, "stopped", :init, :stop)
-    stopped = {Troublesome, key: "stopped", initial_state: %{key: "stopped", count: 0}}
-    assert {:error, _reason} = call(a, Host, :start_child, [context.sup, stopped, [local_only: true]])
-  end
 
   test "an invalid key or state is refused", %{a: a} = context do
     start(context)
@@ -34,46 +21,19 @@ defmodule Contract.SupervisorTest do
     end
   end
 
-  test "start_child on a full node: refused when it must be local, else placed elsewhere", %{a: a, b: b} = context do
+  test "start_child on a full node: placed elsewhere", %{a: a, b: b} = context do
     {:ok, _} = start_host(a, context.opts ++ [max_children: %{Counter => 1}])
     {:ok, _} = start_host(b, context.opts)
     await_heartbeats(context.nodes, context.sup)
     start_server(context, a, Counter, "fills a")
-    child = {Counter, key: @key, initial_state: %{}}
-
-    assert {:error, {:capacity_limit, _}} = call(a, Host, :start_child, [context.sup, child, [local_only: true]])
-    assert {:ok, {pid, _}} = call(a, Host, :start_child, [context.sup, child, []])
+    assert {:ok, {pid, _}} = call(a, Host, :start_child, [context.sup, {Counter, key: @key, initial_state: %{}}, []])
     assert node(pid) == b
   end
 
-  test "start_child on a draining node: refused when it must be local, else placed elsewhere",
-       %{a: a, b: b} = context do
+  test "start_child on a draining node: placed elsewhere", %{a: a, b: b} = context do
     start(context)
     :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
-    child = {Counter, key: @key, initial_state: %{}}
-
-    assert {:error, _refused} = call(a, Host, :start_child, [context.sup, child, [local_only: true]])
-    assert {:ok, {pid, _}} = call(a, Host, :start_child, [context.sup, child, []])
-    assert node(pid) == b
-  end
-
-  test "ensure_started_child: the first call starts the server, later calls from any node find it",
-       %{a: a, b: b} = context do
-    start(context)
-    assert {:ok, {pid, _}} = ensure_started(context, a, @key)
-    await_on(context, b, @key, a)
-    assert {:ok, {^pid, _}} = ensure_started(context, b, @key)
-  end
-
-  test "ensure_started_child, existing: true: starts only a server that is stored", %{a: a, b: b} = context do
-    start(context)
-    existing = &ensure_started(context, &1, @key, Counter, %{}, existing: true)
-    assert {:error, :not_found} = existing.(a)
-    start_server(context, a, Counter, @key)
-    await_on(context, b, @key, a)
-    :ok = call(a, Host, :terminate_child, [context.sup, @key])
-    await_none(context, b, @key)
-    assert {:ok, {pid, _}} = existing.(b)
+    assert {:ok, {pid, _}} = call(a, Host, :start_child, [context.sup, {Counter, key: @key, initial_state: %{}}, []])
     assert node(pid) == b
   end
 
@@ -147,18 +107,17 @@ defmodule Contract.SupervisorTest do
     assert {:error, :not_found} = call(b, Host, :get_server_info, [context.sup, "no such key"])
   end
 
-  test "current_capacity: nil without limits, else current and limit", %{a: a, b: b} = context do
-    {:ok, _} = start_host(a, context.opts)
-    {:ok, _} = start_host(b, context.opts ++ [max_children: %{Counter => 3}])
-    start_server(context, b, Counter, @key)
-    assert call(a, Host, :current_capacity, [context.sup]) == nil
-    assert %{Counter => %{current: 1, limit: 3}} = call(b, Host, :current_capacity, [context.sup])
-  end
+  test "current_capacity: nil without limits, else current and limit of each module or of all", context do
+    capacity = fn node, limits ->
+      context = another_name(context)
+      {:ok, _} = start_host(node, context.opts ++ limits)
+      start_server(context, node, Counter, @key)
+      call(node, Host, :current_capacity, [context.sup])
+    end
 
-  test "current_capacity of a limit in total", %{a: a} = context do
-    {:ok, _} = start_host(a, context.opts ++ [max_children: 3])
-    start_server(context, a, Counter, @key)
-    record(context, "current_capacity: a total limit", call(a, Host, :current_capacity, [context.sup]))
+    assert capacity.(context.a, []) == nil
+    assert %{Counter => %{current: 1, limit: 3}} = capacity.(context.a, max_children: %{Counter => 3})
+    record(context, "current_capacity: a total limit", capacity.(context.a, max_children: 3))
   end
 
   test "node_ref: microseconds at the supervisor's start", %{a: a, b: b} = context do
@@ -192,16 +151,17 @@ defmodule Contract.SupervisorTest do
   end
 
   test "several supervisors in one VM keep their servers apart", %{a: a} = context do
-    start(context)
-    [name: other, prefix: prefix] = unique_options()
-    start(%{context | sup: other}, name: other, prefix: prefix)
-    one = start_server(context, a, Counter, @key)
-    two = start_server(%{context | sup: other}, a, Counter, @key)
-    assert one != two
-    :ok = call(a, LifecycleManager, :stop_discovery, [other])
+    other = another_name(context)
+    for context <- [context, other], do: start(context)
+    assert start_server(context, a, Counter, @key) != start_server(other, a, Counter, @key)
+    :ok = call(a, LifecycleManager, :stop_discovery, [other.sup])
+    assert is_pid(start_server(context, a, Counter, "more"))
+  end
 
-    assert {:ok, _} =
-             call(a, Host, :start_child, [context.sup, {Counter, key: "more", initial_state: %{}}, [local_only: true]])
+  # The same store under another supervisor and prefix.
+  defp another_name(context) do
+    [name: sup, prefix: _] = names = unique_options()
+    %{context | sup: sup, opts: Keyword.merge(context.opts, names)}
   end
 
   test "a sibling that was started later is stopped first, while all servers still run", %{a: a} = context do

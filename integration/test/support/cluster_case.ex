@@ -85,11 +85,9 @@ defmodule ClusterCase do
   @spec start_server(map(), node(), module(), String.t(), map()) :: pid()
   def start_server(context, node, module, key, state \\ %{}) do
     child = {module, key: key, initial_state: Map.put(state, :key, key)}
-
     # DurableServer's own limit is five seconds.
     options = [local_only: true, timeout: @start_ms]
     {:ok, {pid, _meta}} = Cluster.call(node, DurableServer.Supervisor, :start_child, [context.sup, child, options])
-
     pid
   end
 
@@ -103,11 +101,8 @@ defmodule ClusterCase do
   @doc "`rehome_child` as `node` would call it."
   @spec rehome(map(), node(), module(), String.t(), keyword()) :: term()
   def rehome(context, node, module, key, opts) do
-    Cluster.call(node, DurableServer.Supervisor, :rehome_child, [
-      context.sup,
-      {module, key: key, initial_state: %{}},
-      opts
-    ])
+    child = {module, key: key, initial_state: %{}}
+    Cluster.call(node, DurableServer.Supervisor, :rehome_child, [context.sup, child, opts])
   end
 
   @doc """
@@ -217,6 +212,13 @@ defmodule ClusterCase do
     {module, opts} = context.opts[:backend]
     {:ok, %{state: place}} = module.init_backend(opts)
     place
+  end
+
+  @doc "Waits until `count` messages are in the mailbox of a process on any node."
+  @spec await_queued(pid(), non_neg_integer()) :: true
+  def await_queued(pid, count) do
+    length = {:message_queue_len, count}
+    Cluster.wait_until(fn -> Cluster.call(node(pid), Process, :info, [pid, :message_queue_len]) == length end)
   end
 
   @doc "Waits for the end of a process; its exit reason."
