@@ -6,19 +6,13 @@ defmodule Client.DrainTest do
   @moduletag :capture_log
 
   test "a drain under load: no call fails, and each counter equals its answered increments", context do
-    %{a: a, b: b, c: c} = context
     start_cluster(context)
-
-    keys =
-      under_load(context, {context.nodes, 4}, 40, [], fn ->
-        assert {:ok, %{moved: 40}} = drain(context, a)
-      end)
-
-    assert_all_run_on(context, keys, [b, c])
+    drain = fn -> assert {:ok, %{moved: 40}} = drain(context, context.a) end
+    keys = under_load(context, {context.nodes, 4}, 40, [], drain)
+    assert_all_run_on(context, keys, [context.b, context.c])
   end
 
-  test "a node shuts down under load: no call from another node fails", context do
-    %{a: a, b: b, c: c} = context
+  test "a node shuts down under load: no call from another node fails", %{a: a, b: b, c: c} = context do
     [app, _b, _c] = start_cluster(context)
     under_load(context, {[b, c], 5}, 40, [], fn -> :ok = stop_children(a, app) end)
   end
@@ -26,12 +20,8 @@ defmodule Client.DrainTest do
   test "callers request starts during a drain: no server runs twice, no increment is lost", context do
     %{a: a, b: b, c: c} = context
     start_cluster(context)
-
-    keys =
-      under_load(context, {[b, c], 4}, 20, [start: {Counter, %{}}], fn ->
-        assert {:ok, %{moved: 20}} = drain(context, a)
-      end)
-
+    drain = fn -> assert {:ok, %{moved: 20}} = drain(context, a) end
+    keys = under_load(context, {[b, c], 4}, 20, [start: {Counter, %{}}], drain)
     assert_all_run_on(context, keys, [b, c])
   end
 
@@ -48,7 +38,7 @@ defmodule Client.DrainTest do
     calls = Task.async(fn -> call(b, Load, :at_once, [1_000, sup, "k", :add, [timeout: :infinity]]) end)
     # The requests are still in the mailbox of the old owner, which is writing its last state.
     old = whereis(context, a, "k")
-    wait_until(fn -> call(a, Process, :info, [old, :message_queue_len]) == {:message_queue_len, 1_000} end)
+    await_queued(old, 1_000)
     SimulatedStore.step(context.store)
     wait_until(fn -> waiting(context, b).callers == 1_000 end)
     assert waiting(context, b).subscriptions == 1

@@ -8,11 +8,11 @@ defmodule Client.HintsTest do
   @moduletag :capture_log
 
   # Node c has callers, and no node picks it as a target.
-  setup %{nodes: [a, b, c], sup: sup} = context do
+  setup %{c: c, sup: sup} = context do
     host = {DurableServer.Supervisor, context.opts ++ [heartbeat_meta: %{"draining" => true}]}
     {:ok, _app} = start_children(c, [LateRegistry.client(sup), host])
     wait_until(fn -> call(c, Host, :ready?, [sup]) end)
-    {:ok, a: a, b: b, c: c, key: unique("k")}
+    {:ok, key: unique("k")}
   end
 
   test "the registry has no owner: a waiting caller and later ones get a reply", context do

@@ -9,9 +9,9 @@ defmodule Client.OwnerTest do
   @moduletag :capture_log
   @key "k"
 
-  setup %{nodes: [a, b]} = context do
+  setup context do
     start_cluster(context)
-    {:ok, a: a, b: b}
+    :ok
   end
 
   test "whereis, await and cast find an owner on another node", %{a: a, b: b, sup: sup} = context do
@@ -24,39 +24,26 @@ defmodule Client.OwnerTest do
     assert call(b, DurableHandoff, :cast, [sup, @key, :nothing_it_knows]) == :ok
   end
 
-  test "the request arrives after the stop request: handled once, by the new owner", context do
-    %{a: a, b: b} = context
+  test "requests that arrive before and after the stop request: each is handled once, by the old and by the new owner",
+       %{a: a, b: b} = context do
     old = start_server(context, a, Troublesome, @key, %{count: 0})
     :ok = ask(old, :block)
     hold_move(context, a, @key, [b])
+    before = call_from(context, b, :add, timeout: :infinity)
+    await_queued(old, 1)
     move = Task.async(fn -> rehome(context, a, Troublesome, @key, target_node: b) end)
-    await_queued(a, old, 1)
-    call = call_from(context, b, :add, timeout: :infinity)
-    await_queued(a, old, 2)
+    await_queued(old, 2)
+    later = call_from(context, b, :add, timeout: :infinity)
+    await_queued(old, 3)
 
-    go_on(context, a, b)
+    # The blocked server handles its mailbox, and the held move continues to its target.
+    Troublesome.disarm(a, @key, :call)
+    await_stopped(context, @key, [b])
+    SimulatedStore.resume(context.store)
 
     assert {:ok, {new, _meta}} = await_task(move)
-    assert await_task(call) == {:ok, 1}
-    assert ask(new, :get) == 1
-    refute Task.yield(call, 0)
-  end
-
-  test "the request arrives before the stop request: handled once, by the old owner", context do
-    %{a: a, b: b} = context
-    old = start_server(context, a, Troublesome, @key, %{count: 0})
-    :ok = ask(old, :block)
-    hold_move(context, a, @key, [b])
-    call = call_from(context, b, :add, timeout: :infinity)
-    await_queued(a, old, 1)
-    move = Task.async(fn -> rehome(context, a, Troublesome, @key, target_node: b) end)
-    await_queued(a, old, 2)
-
-    go_on(context, a, b)
-
-    assert {:ok, {new, _meta}} = await_task(move)
-    assert await_task(call) == {:ok, 1}
-    assert ask(new, :get) == 1
+    assert await_tasks([before, later]) == [{:ok, 1}, {:ok, 2}]
+    assert ask(new, :get) == 2
   end
 
   test "the server stops after its reply: the caller gets the reply", %{a: a, b: b} = context do
@@ -109,7 +96,7 @@ defmodule Client.OwnerTest do
         wait_until(fn -> with [] <- call(a, Host, :which_children, [context.sup]), do: nil end)
 
       request = Task.async(fn -> call(a, DurableHandoff.Client.Request, :call, [booting, :add, :infinity]) end)
-      await_queued(a, booting, 1)
+      await_queued(booting, 1)
       Troublesome.arm(a, key, :init, trouble)
       assert {:unhandled, {:shutdown, {:durable, why}}} = await_task(request)
       assert reason in [why, is_tuple(why) && elem(why, 0)]
@@ -136,7 +123,7 @@ defmodule Client.OwnerTest do
     await_on(context, b, @key, a)
     :ok = ask(pid, :block)
     call = call_from(context, b, :add, timeout: :infinity)
-    await_queued(a, pid, 1)
+    await_queued(pid, 1)
     disconnect(a, b)
     assert await_task(call) == {:error, :noconnection}
     Troublesome.disarm(a, @key, :call)
@@ -156,7 +143,7 @@ defmodule Client.OwnerTest do
     [sent, sent_again] =
       for retry <- [:unhandled, :always], do: call_from(context, b, :add, retry: retry, timeout: :infinity)
 
-    await_queued(doomed, pid, 2)
+    await_queued(pid, 2)
     kill(doomed)
     assert await_task(sent) == {:error, :noconnection}
     await_callers(context, b, 1)
@@ -231,13 +218,6 @@ defmodule Client.OwnerTest do
     Task.async(fn -> call(node, DurableHandoff, :call, [context.sup, @key, request, opts], :infinity) end)
   end
 
-  # The blocked server handles its mailbox, and the held move continues to its target.
-  defp go_on(context, source, target) do
-    Troublesome.disarm(source, @key, :call)
-    await_stopped(context, @key, [target])
-    SimulatedStore.resume(context.store)
-  end
-
   defp await_callers(context, node, count) do
     name = DurableHandoff.Client.Server.name(context.sup)
 
@@ -245,9 +225,5 @@ defmodule Client.OwnerTest do
       call(node, Process, :whereis, [name]) != nil and
         call(node, DurableHandoff.Client.Server, :counts, [context.sup]).callers == count
     end)
-  end
-
-  defp await_queued(node, pid, count) do
-    wait_until(fn -> call(node, Process, :info, [pid, :message_queue_len]) == {:message_queue_len, count} end)
   end
 end

@@ -51,7 +51,7 @@ defmodule Client.StartTest do
 
     wait_until(fn -> SimulatedStore.peek(context.store, storage_key(context, @key)) end)
     add = add(context, start: {Troublesome, %{key: @key, count: 0}}, timeout: 60_000)
-    wait_until(fn -> call(a, Process, :info, [booting, :message_queue_len]) == {:message_queue_len, 1} end)
+    await_queued(booting, 1)
     refute call(b, DurableHandoff, :whereis, [sup, @key])
     Troublesome.disarm(a, @key, :init)
     assert await_task(add) == {:ok, 1}
@@ -86,11 +86,9 @@ defmodule Client.StartTest do
   @tag after_0_1_4: "this version accepts such keys"
   test "an argument that DurableServer refuses ends the call at once", context do
     start_cluster(context)
-
     options = [start: {Counter, %{}}, timeout: :infinity]
-
-    assert {:error, {:start_failed, {:error, %ArgumentError{}}}} =
-             call(context.b, DurableHandoff, :call, [context.sup, "__nodes/a", :add, options])
+    refused = call(context.b, DurableHandoff, :call, [context.sup, "__nodes/a", :add, options])
+    assert {:error, {:start_failed, {:error, %ArgumentError{}}}} = refused
   end
 
   test "the server's module does not exist: the reason at once", context do

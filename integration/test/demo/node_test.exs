@@ -10,7 +10,6 @@ defmodule HandoffDemo.NodeTest do
 
   setup do
     {:ok, listener} = :gen_tcp.listen(0, [:binary, packet: 4, active: true, ip: {127, 0, 0, 1}, reuseaddr: true])
-
     {:ok, listener: listener}
   end
 
@@ -21,7 +20,6 @@ defmodule HandoffDemo.NodeTest do
   end
 
   test "SIGTERM: the stop event of every server arrives before the connection closes", %{listener: listener} do
-    start_supervised!(SimulatedStore)
     {node, driver} = boot(listener, :app)
     assert {:ok, 3} = command(driver, 1, :start_servers, [0, 1, 3, nil, :none, 0, false])
 
@@ -39,7 +37,6 @@ defmodule HandoffDemo.NodeTest do
   end
 
   test "a failing command returns its reason", %{listener: listener} do
-    start_supervised!(SimulatedStore)
     {_node, driver} = boot(listener, :app)
     assert {:error, reason} = command(driver, 1, :connect, [["nobody@127.0.0.1"]])
     # The value is on the same line or, from Elixir 1.20 on, on the next one.
@@ -47,7 +44,6 @@ defmodule HandoffDemo.NodeTest do
   end
 
   test "a command that fails in its own task returns the reason", %{listener: listener} do
-    start_supervised!(SimulatedStore)
     {_node, driver} = boot(listener, :app)
     arguments = [0, 1, 1, nil, :none, 0, false]
     assert {:ok, 1} = command(driver, 1, :start_servers, arguments)
@@ -56,7 +52,6 @@ defmodule HandoffDemo.NodeTest do
   end
 
   test "a reservation in the store is reported, and whether it has expired", %{listener: listener} do
-    start_supervised!(SimulatedStore)
     {_node, driver} = boot(listener, :app)
     assert {:ok, 1} = command(driver, 1, :start_servers, [0, 1, 1, nil, :none, 0, false])
     assert {:ok, [0]} = command(driver, 2, :running, [])
@@ -71,7 +66,6 @@ defmodule HandoffDemo.NodeTest do
   end
 
   test "separated nodes stay separated until they are reconnected", %{listener: listener} do
-    start_supervised!(SimulatedStore)
     # Servers of earlier tests may still be listed.
     name = node_name()
     {_node, driver} = boot(listener, :app, name)
@@ -103,20 +97,16 @@ defmodule HandoffDemo.NodeTest do
   defp reserve(key, until_ms) do
     {:ok, %{state: store}} = SimulatedStore.init_backend([])
 
-    {:ok, _object} =
-      SimulatedStore.update_object(
-        store,
-        key,
-        fn %{body: stored} ->
-          meta = %{stored.meta | restart_attempt_node: "gone@nowhere", restart_attempt_ttl: until_ms}
-          {:ok, %{stored | meta: meta}}
-        end,
-        []
-      )
+    change = fn %{body: %{meta: meta} = stored} ->
+      {:ok, %{stored | meta: %{meta | restart_attempt_node: "gone@nowhere", restart_attempt_ttl: until_ms}}}
+    end
+
+    {:ok, _object} = SimulatedStore.update_object(store, key, change, [])
   end
 
-  # Starts a node, accepts its connection, and returns it when the node is ready.
+  # Starts a node, and for an app its store, accepts its connection, and returns it when the node is ready.
   defp boot(listener, role, name \\ node_name()) do
+    if role == :app, do: start_supervised!(SimulatedStore)
     {:ok, port} = :inet.port(listener)
     node = open([{"HANDOFF_DEMO_NODE", config(role, port)}], name)
     driver = accept(listener, node)

@@ -39,7 +39,7 @@ defmodule Handoff.CrashTest do
     hold_reads(context)
     test = self()
     spawn(fn -> send(test, {:drained, drain(context, a, max_concurrency: 2, concurrency: :fixed)}) end)
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    await_held(context, 2)
     call(a, Process, :exit, [drainer(context, a), :kill])
     assert_receive {:drained, {:error, :no_drainer}}
     await_heard(context, b)
@@ -92,9 +92,7 @@ defmodule Handoff.CrashTest do
        %{a: a} = context do
     start_cluster(context)
     start_server(context, a, Troublesome, "k", %{count: 0})
-    SimulatedStore.pause(context.store, {:get, storage_key(context, "k")})
-    draining = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    draining = start_held(context, 1, fn -> drain(context, a) end, "k")
     # The attempt fails at the target's claim, and gets no further message from the drain.
     SimulatedStore.fail_next(context.store, :put, storage_key(context, "k"), :slow_down)
     [drain] = drain_processes(a, [DurableHandoff.Drain])
@@ -112,16 +110,13 @@ defmodule Handoff.CrashTest do
   test "an attempt's process is killed: the drain looks the server up and goes on", %{a: a, b: b} = context do
     start_cluster(context)
     [key] = start_servers(context, a, 1)
-    hold_reads(context)
-    draining = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    draining = start_held(context, 1, fn -> drain(context, a) end)
     [attempt] = drain_processes(a, [DurableHandoff.Drain.Attempt])
     call(a, Process, :exit, [attempt, :kill])
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    await_held(context, 2)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 1, left: left}} = await_task(draining)
-    assert left == %{}
+    assert {:ok, %{total: 1, moved: 1}} = await_task(draining)
     assert placement(context) == %{key => b}
     assert reservations(context) == []
   end
@@ -142,7 +137,7 @@ defmodule Handoff.CrashTest do
     assert reservations(context) == ["k2"]
     [holder] = drain_processes(a, [DurableHandoff.Drain.Attempt])
     call(a, Process, :exit, [holder, :kill])
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    await_held(context, 2)
     SimulatedStore.resume(context.store)
 
     assert {:ok, %{moved: 0, left: %{attempts_exhausted: 2}, ended: :done}} = await_task(draining)
@@ -153,10 +148,7 @@ defmodule Handoff.CrashTest do
        %{nodes: [a | _others]} = context do
     start_cluster(context)
     start_server(context, a, Troublesome, "k", %{count: 0})
-    hold_reads(context, "k")
-    draining = Task.async(fn -> drain(context, a) end)
-    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
-
+    draining = start_held(context, 1, fn -> drain(context, a) end, "k")
     SimulatedStore.configure(context.store, outage: :all)
     SimulatedStore.resume(context.store)
     :ok = call(a, DurableHandoff, :cancel, [context.sup])

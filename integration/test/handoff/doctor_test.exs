@@ -5,10 +5,9 @@ defmodule Handoff.DoctorTest do
 
   alias Mix.Tasks.DurableHandoff.Doctor, as: Task
 
-  setup %{nodes: [a, b]} = context do
+  setup %{a: a, b: b} = context do
     start_cluster(context, backend(context, heartbeat_reconcile_interval_ms: 50))
     on_exit(fn -> reconnect(a, b) end)
-    {:ok, a: a, b: b}
   end
 
   test "a healthy node: every check runs, and none finds a problem", %{b: b} = context do

@@ -3,13 +3,13 @@ defmodule Handoff.LogTest do
 
   use HandoffCase, nodes: 2
 
-  setup %{nodes: [a, b]} = context do
+  setup %{a: a} = context do
     for node <- context.nodes, do: {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
     start_cluster(context)
     for id <- call(a, :logger, :get_handler_ids, []), do: call(a, :logger, :set_handler_config, [id, :level, :none])
     :ok = call(a, :logger, :set_primary_config, [:level, :info])
     on_exit(fn -> call(a, :logger, :set_primary_config, [:level, :none]) end)
-    {:ok, a: a, b: b}
+    :ok
   end
 
   test "a drain raises the log level of DurableServer's modules, and restores it", %{a: a} = context do

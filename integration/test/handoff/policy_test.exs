@@ -26,17 +26,10 @@ defmodule Handoff.PolicyTest do
     start_cluster(context, quiet(context))
     start_servers(context, a, 10)
     for key <- ["p1", "p2"], do: start_server(context, a, Troublesome, key, %{count: 0})
-    prefix = storage_key(context, "")
-
-    SimulatedStore.pause(context.store, fn op, key ->
-      op == :get and String.starts_with?(key, prefix) and key != prefix
-    end)
-
-    draining = Task.async(fn -> drain(context, a, max_concurrency: 2, modules: %{Troublesome => [priority: 10]}) end)
-
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
-    held = for {:get, key} <- SimulatedStore.paused(context.store), do: String.replace_prefix(key, prefix, "")
-    assert Enum.sort(held) == ["p1", "p2"]
+    options = [max_concurrency: 2, modules: %{Troublesome => [priority: 10]}]
+    draining = start_held(context, 2, fn -> drain(context, a, options) end, "")
+    held = for {:get, key} <- SimulatedStore.paused(context.store), do: key
+    assert Enum.sort(held) == for(key <- ["p1", "p2"], do: storage_key(context, key))
     SimulatedStore.resume(context.store)
     assert {:ok, %{moved: 12}} = await_task(draining)
   end

@@ -175,7 +175,7 @@ defmodule Handoff.ShutdownTest do
       hold_reads(context)
       # The drain's own limit is far in the future; that of the shutdown counts.
       draining = Task.async(fn -> drain(context, a, timeout_ms: 120_000) end)
-      wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+      await_held(context, 2)
       pid = if hanging == :drainer, do: drainer, else: hd(drain_processes(a, [hanging]))
       {relay, true} = Relay.start(a, {:erlang, :suspend_process, [pid]})
       watch = OnTime.watch(a)

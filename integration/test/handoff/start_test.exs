@@ -8,8 +8,8 @@ defmodule Handoff.StartTest do
   describe "wrong options" do
     test "of DurableServer are passed to DurableServer", context do
       Process.flag(:trap_exit, true)
-      result = catch_error_or_value(fn -> DurableHandoff.Supervisor.start_link(context.opts ++ [no_such_option: 1]) end)
-      assert inspect(result) =~ "no_such_option"
+      start = {DurableHandoff.Supervisor, :start_link, [context.opts ++ [no_such_option: 1]]}
+      assert inspect(Relay.try(start)) =~ "no_such_option"
     end
 
     test "a misspelt handoff_on_shutdown raises with the right name", context do
@@ -102,9 +102,8 @@ defmodule Handoff.StartTest do
       stopping = Task.async(fn -> stop(leaving) end)
       assert_receive {:event, [:durable_handoff, :shutdown, :start], given, _metadata}, 60_000
 
-      given_ms =
-        call(leaving, System, :convert_time_unit, [given.deadline - given.monotonic_time, :native, :millisecond])
-
+      given = given.deadline - given.monotonic_time
+      given_ms = call(leaving, System, :convert_time_unit, [given, :native, :millisecond])
       assert given_ms in 1..7_500
 
       assert_receive {:event, [:durable_handoff, :drain, :stop], _measurements, %{report: report}}, 60_000
@@ -117,15 +116,9 @@ defmodule Handoff.StartTest do
   describe "heartbeats" do
     test "carry release, start time and number of servers, and keep the user's own meta",
          %{a: a, b: b} = context do
-      started = [heartbeat_interval_ms: 100]
-
-      start_handoff(
-        context,
-        a,
-        started ++ [heartbeat_meta: %{"colour" => "blue"}, handoff_on_shutdown: [generation: "7"]]
-      )
-
-      start_handoff(context, b, started)
+      soon = [heartbeat_interval_ms: 100]
+      start_handoff(context, a, soon ++ [heartbeat_meta: %{"colour" => "blue"}, handoff_on_shutdown: [generation: "7"]])
+      start_handoff(context, b, soon)
       start_servers(context, a, 3)
 
       meta = wait_until(fn -> meta_with_servers(context, b, a, 3) end)
@@ -173,13 +166,10 @@ defmodule Handoff.StartTest do
       keys = start_servers(context, a, 3)
       now = System.system_time(:millisecond)
 
-      for {row, n} <-
-            Enum.with_index([
-              {nil, :x, now, 1, 2, 3, 4},
-              {"odd", 1, now, %{total: 1}, [], "x", %{"durable_handoff" => 7}}
-            ]) do
-        call(a, :ets, :insert, [:"durable_server_heartbeats_#{context.sup}", put_elem(row, 0, elem(row, 0) || n)])
-      end
+      odd = {"odd", 1, now, %{total: 1}, [], "x", %{"durable_handoff" => 7}}
+
+      for row <- [{0, :x, now, 1, 2, 3, 4}, odd],
+          do: call(a, :ets, :insert, [:"durable_server_heartbeats_#{context.sup}", row])
 
       assert {:ok, %{moved: 3}} = drain(context, a)
       assert_all_run_on(context, keys, [b])
@@ -196,12 +186,6 @@ defmodule Handoff.StartTest do
 
   defp meta_of(context, node, of) do
     call(node, Host, :get_cluster_nodes, [context.sup])[Atom.to_string(of)][:heartbeat_meta]
-  end
-
-  defp catch_error_or_value(fun) do
-    fun.()
-  rescue
-    error -> error
   end
 
   # The tuple with this tag, anywhere in the error of a failed start.

@@ -10,15 +10,26 @@ defmodule Handoff.StoredEarlyTest do
     {:ok, a: a, b: b, nodes: [a, b]}
   end
 
+  # On a, a child stops before the Drainer, and waits until it is told to.
+  defp start_with_slow_child(context) do
+    start_handoff(context, context.a, after: [{HeldChild, {self(), 60_000}}])
+    start_handoff(context, context.b)
+    await_heartbeats(context.nodes, context.sup)
+  end
+
+  # Sends SIGTERM to the node. Returns the slow child, which has been told to stop.
+  defp terminate(node) do
+    {_output, 0} = System.cmd("kill", ["-TERM", call(node, System, :pid, [])])
+    assert_receive {:stopping, ^node, slow}, 60_000
+    slow
+  end
+
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "a child that stops before the Drainer is slow: all states are stored before the drain begins",
        %{a: a, b: b} = context do
-    start_handoff(context, a, after: [{HeldChild, {self(), 60_000}}])
-    start_handoff(context, b)
-    await_heartbeats(context.nodes, context.sup)
+    start_with_slow_child(context)
     keys = start_unsynced(context, a, 60)
-    {_output, 0} = System.cmd("kill", ["-TERM", call(a, System, :pid, [])])
-    assert_receive {:stopping, _node, slow}, 60_000
+    slow = terminate(a)
     wait_until(fn -> Enum.all?(keys, &(count_stored(context, &1) == 1)) end)
     # The mark is set at the same time as states are stored, and either may end first.
     wait_until(fn -> match?({:ok, %{marked: true}}, status(context, a)) end)
@@ -44,13 +55,10 @@ defmodule Handoff.StoredEarlyTest do
 
   test "the store takes no heartbeat when the drain begins: no move waits for the mark, which SIGTERM has set",
        %{a: a, b: b} = context do
-    start_handoff(context, a, after: [{HeldChild, {self(), 60_000}}])
-    start_handoff(context, b)
-    await_heartbeats(context.nodes, context.sup)
+    start_with_slow_child(context)
     keys = start_servers(context, a, 3)
     listen_to_log(context, a)
-    {_output, 0} = System.cmd("kill", ["-TERM", call(a, System, :pid, [])])
-    assert_receive {:stopping, _node, slow}, 60_000
+    slow = terminate(a)
     # The heartbeat with the mark has been stored.
     wait_until(fn -> match?(%{"draining" => true}, elem(heartbeat_row(context, b, a), 6)) end)
 
@@ -101,13 +109,9 @@ defmodule Handoff.StoredEarlyTest do
   end
 
   test "a drain that begins while servers store their states knows how fast the store writes", %{a: a} = context do
-    start_cluster(context)
     listen_to_log(context, a)
     # Fewer servers than the measurement of a store requires.
-    start_unsynced(context, a, 60)
-    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
-    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 50 end)
+    start_storing(context)
     {:ok, :started} = drain(context, a, await: false)
     # The drain has joined, and waits for the ten servers that have not been asked.
     await_log(a, :storing_progress)
@@ -117,15 +121,21 @@ defmodule Handoff.StoredEarlyTest do
   end
 
   test "the Drainer ends while servers store their states: no further server is asked", %{a: a} = context do
-    start_cluster(context)
-    keys = start_unsynced(context, a, 60)
-    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
-    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 50 end)
+    keys = start_storing(context)
     true = call(a, Process, :exit, [call(a, Process, :whereis, [:"#{context.sup}_handoff_drainer"]), :kill])
     wait_until(fn -> drain_processes(a, [DurableHandoff.Drain.Storing]) == [] end)
     SimulatedStore.resume(context.store)
     for key <- keys, do: ask(whereis(context, a, key), :get)
     assert Enum.count(keys, &(count_stored(context, &1) == 1)) == 50
+  end
+
+  # Tells a to stop with 60 servers that have changed, and waits until as many as are asked at a time are asked.
+  defp start_storing(%{a: a} = context) do
+    start_cluster(context)
+    keys = start_unsynced(context, a, 60)
+    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
+    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
+    await_held(context, 50)
+    keys
   end
 end

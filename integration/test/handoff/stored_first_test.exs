@@ -10,11 +10,8 @@ defmodule Handoff.StoredFirstTest do
   test "the node is killed when moves have just begun: every state is in the store", %{a: a} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 30)
-    hold_reads(context)
-    draining = start_drain(context, a, max_concurrency: 2)
-
     # Two servers are stopped and wait for their reads; the others have not been tried.
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    draining = start_held(context, 2, fn -> drain(context, a, max_concurrency: 2) end)
     assert for(key <- keys, count_stored(context, key) != 1, do: key) == []
 
     SimulatedStore.resume(context.store)
@@ -102,8 +99,7 @@ defmodule Handoff.StoredFirstTest do
     assert map_size(placement(context, [a])) == 20
 
     SimulatedStore.configure(context.store, outage: :none)
-    assert %{moved: 20, left: left, ended: :done} = await_drain(draining)
-    assert left == %{}
+    assert %{total: 20, moved: 20, ended: :done} = await_drain(draining)
     assert_counts(context, keys, 1)
   end
 
@@ -112,9 +108,7 @@ defmodule Handoff.StoredFirstTest do
        %{a: a} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 20)
-    hold_reads(context)
-    draining = start_drain(context, a, max_concurrency: 2, attempt_timeout_ms: 2_000)
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 2 end)
+    draining = start_held(context, 2, fn -> drain(context, a, max_concurrency: 2, attempt_timeout_ms: 2_000) end)
     stopped = for {:get, key} <- SimulatedStore.paused(context.store), do: Path.basename(key)
     running = keys -- stopped
     for key <- running, do: 2 = ask(whereis(context, a, key), :add)
@@ -125,8 +119,7 @@ defmodule Handoff.StoredFirstTest do
     assert Enum.sort(Map.keys(placement(context, [a])) -- stopped) == Enum.sort(running)
 
     SimulatedStore.configure(context.store, outage: :none)
-    assert %{moved: 20, left: left, ended: :done} = await_drain(draining)
-    assert left == %{}
+    assert %{total: 20, moved: 20, ended: :done} = await_drain(draining)
     assert_counts(context, stopped, 1)
     assert_counts(context, running, 2)
   end
@@ -146,9 +139,7 @@ defmodule Handoff.StoredFirstTest do
        %{a: a} = context do
     start_cluster(context)
     keys = start_servers(context, a, 10)
-    hold_reads(context)
-    draining = start_drain(context, a, max_concurrency: 1)
-    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    draining = start_held(context, 1, fn -> drain(context, a, max_concurrency: 1) end)
     [{:get, first}] = SimulatedStore.paused(context.store)
     [changed | _unchanged] = keys -- [Path.basename(first)]
     1 = ask(whereis(context, a, changed), :add)
@@ -160,8 +151,8 @@ defmodule Handoff.StoredFirstTest do
     wait_until(fn -> progress(context, a).failures >= 4 end)
     assert Map.keys(placement(context, [a])) -- [Path.basename(first)] == Enum.sort(keys) -- [Path.basename(first)]
     SimulatedStore.configure(context.store, outage: :none)
-    assert %{moved: 10, left: left, failures: failures} = await_drain(draining)
-    assert {left, failures >= 4} == {%{}, true}
+    assert %{total: 10, moved: 10, failures: failures} = await_drain(draining)
+    assert failures >= 4
     assert_counts(context, [changed], 1)
   end
 
@@ -181,8 +172,7 @@ defmodule Handoff.StoredFirstTest do
     wait_until(fn -> progress(context, a).failures >= 1 end)
     assert map_size(placement(context, [a])) == 6
     SimulatedStore.configure(context.store, outage: :none)
-    assert %{moved: 6, left: left} = await_drain(draining)
-    assert left == %{}
+    assert %{total: 6, moved: 6} = await_drain(draining)
     assert storage_key(context, "__durable_handoff/probe") not in SimulatedStore.keys(context.store)
   end
 
@@ -205,30 +195,21 @@ defmodule Handoff.StoredFirstTest do
     await_drain(draining)
   end
 
-  test "the final write fails after the stop: the server starts again and does not count as moved",
-       %{a: a, b: b, c: c} = context do
-    start_cluster(context)
-    pid = start_server(context, a, Counter, "k")
-    1 = ask(pid, :add_sync)
-    SimulatedStore.fail_next(context.store, :put, storage_key(context, "k"), :unavailable)
+  for {trouble, failing} <- [
+        {"the final write fails after the stop", [put: :unavailable]},
+        {"the final write fails, and the read after it with an unknown error", [put: :strange, get: :strange]}
+      ] do
+    test "#{trouble}: the server starts again and does not count as moved", %{a: a, b: b, c: c} = context do
+      start_cluster(context)
+      1 = ask(start_server(context, a, Counter, "k"), :add_sync)
 
-    assert {:ok, %{moved: 0, left: left}} = drain(context, a)
-    assert left == %{state_not_stored: 1}
-    assert_all_run_on(context, ["k"], [b, c])
-    assert_counts(context, ["k"], 1)
-  end
+      for {op, error} <- unquote(failing),
+          do: SimulatedStore.fail_next(context.store, op, storage_key(context, "k"), error)
 
-  test "the final write fails, and the read after it with an unknown error: not reported as moved",
-       %{a: a, b: b, c: c} = context do
-    start_cluster(context)
-    pid = start_server(context, a, Counter, "k")
-    1 = ask(pid, :add_sync)
-    for op <- [:put, :get], do: SimulatedStore.fail_next(context.store, op, storage_key(context, "k"), :strange)
-
-    assert {:ok, %{moved: 0, left: left}} = drain(context, a)
-    assert left == %{state_not_stored: 1}
-    assert_all_run_on(context, ["k"], [b, c])
-    assert_counts(context, ["k"], 1)
+      assert {:ok, %{total: 1, moved: 0, left: %{state_not_stored: 1}}} = drain(context, a)
+      assert_all_run_on(context, ["k"], [b, c])
+      assert_counts(context, ["k"], 1)
+    end
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
@@ -263,7 +244,7 @@ defmodule Handoff.StoredFirstTest do
     # At most 50 servers are asked at a time. Each write that is let through makes room for one more; none of
     # them is for a move.
     for stored <- 1..79 do
-      wait_until(fn -> length(SimulatedStore.paused(context.store)) == min(50, 81 - stored) end)
+      await_held(context, min(50, 81 - stored))
       assert Enum.all?(SimulatedStore.paused(context.store), &match?({:put, _key}, &1))
       assert map_size(placement(context, [a])) == 80
       SimulatedStore.step(context.store)

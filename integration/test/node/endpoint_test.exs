@@ -76,9 +76,7 @@ defmodule Node.EndpointTest do
       start_cluster(context, handoff_on_shutdown: [generation: "7.1"])
       start_servers(context, a, 3)
       send_to(a, {:durable_handoff, 1, :describe, 5, self()})
-
       assert_receive {:durable_handoff, 1, :description, 5, %{release: _, now_ms: now_ms, supervisors: supervisors}}
-
       assert is_integer(now_ms)
       name = inspect(context.sup)
       assert [info] = for(info <- supervisors, info.name == name, do: info)
@@ -126,8 +124,7 @@ defmodule Node.EndpointTest do
       name = inspect(context.sup)
       what = %{supervisor: String.slice(name, 0..-2//1), cordon: true}
       send_to(a, {:durable_handoff, 1, :cordon_request, 1, self(), what})
-      assert_receive {:durable_handoff, 1, :refuse, 1, {:invalid, [why]}}
-      assert why =~ "did you mean #{name}?"
+      assert refusal(1) =~ "did you mean #{name}?"
 
       start_servers(context, a, 1)
       hold_reads(context)
@@ -149,14 +146,11 @@ defmodule Node.EndpointTest do
       assert gap_us > 0
 
       send_to(a, {:durable_handoff, 1, :move_request, 2, self(), %{what | to: to <> "x"}})
-      assert_receive {:durable_handoff, 1, :refuse, 2, {:invalid, [why]}}
-      assert why =~ "did you mean #{to}?"
+      assert refusal(2) =~ "did you mean #{to}?"
       send_to(a, {:durable_handoff, 1, :move_request, 3, self(), %{what | key: "s2", to: nil}})
-      assert_receive {:durable_handoff, 1, :refuse, 3, {:invalid, [why]}}
-      assert why =~ "no server s2"
+      assert refusal(3) =~ "no server s2"
       send_to(a, {:durable_handoff, 1, :move_request, 4, self(), %{what | timeout_ms: 0}})
-      assert_receive {:durable_handoff, 1, :refuse, 4, {:invalid, [why]}}
-      assert why =~ ":timeout_ms got 0"
+      assert refusal(4) =~ ":timeout_ms got 0"
     end
 
     test "gets a plan of a rebalance, then the rebalance with its balance", %{a: a, b: b} = context do
@@ -173,13 +167,11 @@ defmodule Node.EndpointTest do
       send_to(a, {:durable_handoff, 1, :rebalance_request, 4, self(), Map.put(what, :min_servers, 5)})
       assert_receive {:durable_handoff, 1, :plan, 4, %{moves: 0, balance: %{idle: :too_few_servers}}}
       send_to(a, {:durable_handoff, 1, :rebalance_request, 5, self(), Map.put(what, :tolerance, 11)})
-      assert_receive {:durable_handoff, 1, :refuse, 5, {:invalid, [why]}}
-      assert why =~ ":tolerance got 11"
+      assert refusal(5) =~ ":tolerance got 11"
 
       :ok = call(b, DurableHandoff, :cordon, [context.sup])
       send_to(b, {:durable_handoff, 1, :rebalance_request, 2, self(), %{what | dry_run: false}})
-      assert_receive {:durable_handoff, 1, :refuse, 2, {:invalid, [why]}}
-      assert why =~ "cordoned"
+      assert refusal(2) =~ "cordoned"
       :ok = call(b, DurableHandoff, :uncordon, [context.sup])
       wait_until(fn -> b in eligible(context, a) end)
       send_to(a, {:durable_handoff, 1, :rebalance_request, 3, self(), %{what | dry_run: false}})
@@ -199,26 +191,17 @@ defmodule Node.EndpointTest do
       send_to(a, {:durable_handoff, 1, :rebalance_request, 1, self(), what})
       wait_until(fn -> rebalance_waiters(context, a) == before + 1 end)
       draining = Task.async(fn -> drain(context, a) end)
-      assert_receive {:durable_handoff, 1, :refuse, 1, reason}, 30_000
-      assert {:invalid, [why]} = reason
-      assert why =~ "came first"
+      assert refusal(1) =~ "came first"
       SimulatedStore.resume(context.store)
       assert {:ok, %{ended: :done}} = await_task(draining)
     end
 
     test "gets a refusal with the reason for an impossible request", %{a: a} = context do
       start_cluster(context)
-
-      send_to(
-        a,
-        {:durable_handoff, 1, :drain_request, 3, self(), %{supervisor: "Nobody", timeout_ms: nil, dry_run: true}}
-      )
-
-      assert_receive {:durable_handoff, 1, :refuse, 3, {:invalid, [why]}}
-      assert why =~ "no supervisor Nobody with a Drainer"
+      ask(a, 3, %{sup: Nobody}, dry_run: true)
+      assert refusal(3) =~ "no supervisor Nobody with a Drainer"
       ask(a, 4, context, timeout_ms: 0)
-      assert_receive {:durable_handoff, 1, :refuse, 4, {:invalid, [why]}}
-      assert why =~ ":timeout_ms got 0"
+      assert refusal(4) =~ ":timeout_ms got 0"
     end
   end
 
@@ -285,6 +268,11 @@ defmodule Node.EndpointTest do
   defp ask(node, request, context, what) do
     what = Map.merge(%{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}, Map.new(what))
     send_to(node, {:durable_handoff, 1, :drain_request, request, self(), what})
+  end
+
+  defp refusal(request) do
+    assert_receive {:durable_handoff, 1, :refuse, ^request, {:invalid, [why]}}, 30_000
+    why
   end
 
   defp described(node, name) do

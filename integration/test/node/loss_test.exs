@@ -47,7 +47,7 @@ defmodule Node.LossTest do
 
   # The four held moves end after the node is lost. They count, and no server moves twice.
   defp assert_goes_on(%{rust: rust, keys: keys, draining: draining} = context) do
-    wait_until(fn -> length(SimulatedStore.paused(context.store)) == 4 end)
+    await_held(context, 4)
     name = rust.name
     {:warning, _line} = await_log(context.a, :executor_lost, %{node: name})
     SimulatedStore.resume(context.store)

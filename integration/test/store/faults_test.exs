@@ -15,25 +15,20 @@ defmodule Store.FaultsTest do
 
   setup do
     {:ok, proxy} = Proxy.start_link(Servers.endpoint(:s3))
-    {:ok, proxy: proxy}
+    {:ok, proxy: proxy, state: open(proxy)}
   end
 
   defp open(proxy, opts \\ []) do
-    {config, opts} = Keyword.pop(opts, :config, [])
-
-    {:ok, backend} =
-      Backend.init_backend(Servers.options(:s3, [config: [endpoint: Proxy.endpoint(proxy)] ++ config] ++ opts))
-
-    backend.state
+    options = Servers.options(:s3, [config: [endpoint: Proxy.endpoint(proxy)]] ++ opts)
+    {:ok, %{state: state}} = Backend.init_backend(options)
+    state
   end
 
   defp owned(n), do: Store.ServerConformance.owned(n)
 
   defp methods(proxy), do: for(%{method: method} <- Proxy.requests(proxy), do: method)
 
-  test "a claim arrives twice: success if it names its owner, else a lost race",
-       %{proxy: proxy} do
-    state = open(proxy)
+  test "a claim arrives twice: success if it names its owner, else a lost race", %{state: state} do
     {:ok, {:claimed, _}} = Backend.try_claim(state, "state", owned(1))
     assert {:ok, {:claimed, _}} = Backend.try_claim(state, "state", owned(1))
     {:ok, {:claimed, etag}} = Backend.try_claim(state, "map", %{"n" => 1})
@@ -41,22 +36,22 @@ defmodule Store.FaultsTest do
     assert {:ok, %{etag: ^etag}} = Backend.get_object(state, "map", consistent: true)
   end
 
-  test "a claim without an owner: a refusal is checked by a read only after a lost response", %{proxy: proxy} do
-    state = open(proxy)
+  test "a claim without an owner: a refusal is checked by a read only after a lost response", %{
+    proxy: proxy,
+    state: state
+  } do
     Proxy.plan(proxy, [:lose_answer])
     assert {:ok, {:claimed, etag}} = Backend.try_claim(state, "map", %{"n" => 1})
     assert {:ok, %{etag: ^etag}} = Backend.get_object(state, "map", consistent: true)
   end
 
-  test "Retry-After: nothing is sent earlier, and the caller's timeout holds", %{proxy: proxy} do
-    state = open(proxy)
+  test "Retry-After: nothing is sent earlier, and the caller's timeout holds", %{proxy: proxy, state: state} do
     Proxy.plan(proxy, [{:answer, 503, [{"retry-after", "3600"}], ""}])
     assert {:error, :timeout} = Backend.get_object(state, "k", timeout: 3_000)
     assert ["GET"] = methods(proxy)
   end
 
-  test "a server error, then success", %{proxy: proxy} do
-    state = open(proxy)
+  test "a server error, then success", %{proxy: proxy, state: state} do
     Proxy.plan(proxy, [{:answer, 500, [], "<Error><Code>InternalError</Code></Error>"}, {:answer, 502, [], ""}])
     assert {:ok, _} = Backend.put_object(state, "k", %{"n" => 1}, [])
     Proxy.plan(proxy, [{:answer, 500, [], "<Error><Code>InternalError</Code></Error>"}])
@@ -65,8 +60,7 @@ defmodule Store.FaultsTest do
     assert {:error, {:unsupported, %{status: 501}}} = Backend.put_object(state, "k", %{"n" => 2})
   end
 
-  test "a conflict with a request in progress is tried again", %{proxy: proxy} do
-    state = open(proxy)
+  test "a conflict with a request in progress is tried again", %{proxy: proxy, state: state} do
     {:ok, %{etag: etag}} = Backend.put_object(state, "k", owned(1), [])
     Proxy.plan(proxy, [{:answer, 409, [], "<Error><Code>ConditionalRequestConflict</Code></Error>"}])
     assert {:ok, _} = Backend.put_object(state, "k", owned(2), etag: etag)
@@ -79,8 +73,7 @@ defmodule Store.FaultsTest do
       assert {:ok, _} = Backend.put_object(state, "k", %{"n" => 1}, timeout: 30_000)
     end
 
-    test "a caller is killed: its request is cancelled", %{proxy: proxy} do
-      state = open(proxy)
+    test "a caller is killed: its request is cancelled", %{proxy: proxy, state: state} do
       Proxy.plan(proxy, [:hang])
       caller = spawn(fn -> Backend.get_object(state, "k", timeout: 60_000) end)
       Cluster.wait_until(fn -> Proxy.open(proxy) == 1 end)
@@ -88,8 +81,7 @@ defmodule Store.FaultsTest do
       Cluster.wait_until(fn -> Proxy.open(proxy) == 0 end)
     end
 
-    test "a cancelled request is never answered", %{proxy: proxy} do
-      state = open(proxy)
+    test "a cancelled request is never answered", %{proxy: proxy, state: state} do
       Proxy.plan(proxy, [:hang])
       {_tag, handle, _timeout} = Request.start(state, {:get, "k", false}, timeout: 60_000)
       Cluster.wait_until(fn -> Proxy.open(proxy) == 1 end)
@@ -128,8 +120,7 @@ defmodule Store.FaultsTest do
       assert ["true", "true", "true"] = header.()
     end
 
-    test "the condition is in the request itself", %{proxy: proxy} do
-      state = open(proxy)
+    test "the condition is in the request itself", %{proxy: proxy, state: state} do
       {:ok, {:claimed, etag}} = Backend.try_claim(state, "k", %{"n" => 1})
       {:ok, %{etag: next}} = Backend.put_object(state, "k", %{"n" => 2}, etag: etag)
       :ok = Backend.delete_object(state, "k", etag: next)
@@ -143,8 +134,7 @@ defmodule Store.FaultsTest do
   end
 
   describe "refused" do
-    test "a failing listing without an error handler raises the reason", %{proxy: proxy} do
-      state = open(proxy)
+    test "a failing listing without an error handler raises the reason", %{proxy: proxy, state: state} do
       Proxy.plan(proxy, [@wrong_key])
 
       assert_raise ListingError, ~r/listing "x\/" .*:denied/, fn ->
@@ -157,16 +147,10 @@ defmodule Store.FaultsTest do
     end
 
     test "invalid URLs and options, each error naming what is wrong" do
-      for url <- [
-            "",
-            "s3:bucket",
-            "s3://",
-            "ftp://host/x",
-            "s3://key:secret@bucket",
-            "file://relative",
-            "s3://bucket/a//b"
-          ] do
-        error = assert_raise ArgumentError, fn -> open_url(url) end
+      s3 = ["s3:bucket", "s3://", "s3://key:secret@bucket", "s3://bucket/a//b"]
+
+      for url <- ["nothing", "ftp://host/x", "file://relative" | s3] do
+        error = assert_raise ArgumentError, fn -> Backend.init_backend(url: url) end
         assert Exception.message(error) =~ "expected s3://" or Exception.message(error) =~ "is not a key"
         refute Exception.message(error) =~ "key:secret"
       end
@@ -196,6 +180,17 @@ defmodule Store.FaultsTest do
     end
   end
 
+  test "update_object: a function that does not return {:ok, data} or an error raises, and nothing is written" do
+    {:ok, %{state: state}} = Backend.init_backend(url: "memory:")
+    {:ok, _object} = Backend.put_object(state, "k", %{"n" => 1})
+
+    assert_raise ArgumentError, ~r/returned %{"n" => 2}, expected {:ok, data} or {:error, reason}/, fn ->
+      Backend.update_object(state, "k", fn _object -> %{"n" => 2} end)
+    end
+
+    assert {:ok, %{body: %{"n" => 1}}} = Backend.get_object(state, "k")
+  end
+
   test "a listing is one request for each page: a sweep does not read running servers" do
     {:ok, %{state: state}} = Backend.init_backend(url: "memory:")
     for n <- 1..50, do: {:ok, _} = Backend.put_object(state, "x/#{n}", %{"n" => n})
@@ -211,20 +206,13 @@ defmodule Store.FaultsTest do
     for n <- 1..3, do: {:ok, _} = Backend.put_object(state, "x/#{n}", %{})
     test = self()
 
-    handler = fn verdict ->
-      fn reason ->
-        send(test, {:failed, reason})
-        verdict
-      end
+    for {verdict, count} <- [continue: 3, halt: 0] do
+      handler = fn reason -> send(test, {:failed, reason}) && verdict end
+      Proxy.plan(proxy, [@slow_down])
+      listed = Backend.list_all_objects_stream(state, "x/", error_handler: handler)
+      assert {verdict, Enum.count(listed)} == {verdict, count}
+      assert_received {:failed, :slow_down}
     end
-
-    Proxy.plan(proxy, [@slow_down])
-    listed = state |> Backend.list_all_objects_stream("x/", error_handler: handler.(:continue)) |> Enum.to_list()
-    assert length(listed) == 3
-    assert_received {:failed, :slow_down}
-    Proxy.plan(proxy, [@slow_down])
-    assert [] = state |> Backend.list_all_objects_stream("x/", error_handler: handler.(:halt)) |> Enum.to_list()
-    assert_received {:failed, :slow_down}
   end
 
   test "no message or inspected term contains credentials", %{proxy: proxy} do
@@ -246,7 +234,4 @@ defmodule Store.FaultsTest do
     assert [{:error, {:denied, _}}, {:error, {:server, _}}, {:error, {:server, _}}] = answers
     refute inspect({backend, answers}, limit: :infinity, printable_limit: :infinity) =~ secret
   end
-
-  defp open_url(""), do: Backend.init_backend(url: "nothing")
-  defp open_url(url), do: Backend.init_backend(url: url)
 end

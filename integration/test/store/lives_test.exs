@@ -9,8 +9,8 @@ defmodule Store.LivesTest do
   # A sweep of DurableServer can leave a server to the other node for a while.
   @sweeps [discovery_interval_ms: 50]
 
-  setup %{nodes: [a, b], opts: opts} do
-    {:ok, a: a, b: b, opts: Keyword.put(opts, :backend, {Backend, Store.Places.directory()})}
+  setup %{opts: opts} do
+    {:ok, opts: Keyword.put(opts, :backend, {Backend, Store.Places.directory()})}
   end
 
   defp child(key, state \\ %{}), do: {Counter, key: key, initial_state: Map.merge(%{key: key, permanent: false}, state)}

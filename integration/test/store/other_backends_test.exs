@@ -27,30 +27,16 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
         on_exit(fn -> File.rm_rf!(directory) end)
 
         member = fn number, node ->
-          options = [
-            name: name,
-            data_dir: Path.join(directory, "#{number}"),
-            cluster_size: 3,
-            node_id: number,
-            log: false
-          ]
-
-          {:ok, app} = Cluster.start_children(node, [{EKV, options}])
+          place = [data_dir: Path.join(directory, "#{number}"), node_id: number, cluster_size: 3]
+          {:ok, app} = Cluster.start_children(node, [{EKV, [name: name, log: false] ++ place}])
           {number, node, app}
         end
 
         for node <- members ++ nodes, do: {:ok, _started} = Cluster.call(node, Application, :ensure_all_started, [:ekv])
         running = for {node, number} <- Enum.with_index(members, 1), do: member.(number, node)
 
-        client = [
-          name: name,
-          mode: :client,
-          region_routing: ["default"],
-          wait_for_route: @ready_ms,
-          wait_for_quorum: @ready_ms,
-          log: false
-        ]
-
+        waits = [wait_for_route: @ready_ms, wait_for_quorum: @ready_ms]
+        client = [name: name, mode: :client, region_routing: ["default"], log: false] ++ waits
         for node <- nodes, do: {:ok, _app} = Cluster.start_children(node, [{EKV, client}])
         opts = Keyword.put(apps.opts, :backend, {EKVStore, name: name})
         {:ok, apps: %{apps | opts: opts}, ekv: name, members: running, member: member}

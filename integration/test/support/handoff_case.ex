@@ -122,14 +122,22 @@ defmodule HandoffCase do
     SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
   end
 
-  @doc "Holds reads, starts `work`, and waits until `count` moves are held at their reads. Returns the task."
-  @spec start_held(map(), pos_integer(), (() -> term())) :: Task.t()
-  def start_held(context, count, work) do
-    hold_reads(context)
+  @doc """
+  Holds reads of servers whose keys begin with `prefix`, starts `work`, and waits until `count` moves are held
+  at their reads. Returns the task.
+  """
+  @spec start_held(map(), pos_integer(), (() -> term()), String.t()) :: Task.t()
+  def start_held(context, count, work, prefix \\ "s") do
+    hold_reads(context, prefix)
     task = Task.async(work)
-    Cluster.wait_until(fn -> length(SimulatedStore.paused(context.store)) == count end)
+    await_held(context, count)
     task
   end
+
+  @doc "Waits until exactly `count` requests are held in the store."
+  @spec await_held(map(), pos_integer()) :: true
+  def await_held(context, count),
+    do: Cluster.wait_until(fn -> length(SimulatedStore.paused(context.store)) == count end)
 
   @doc "The number of callers that wait for the drain on `node`."
   @spec drain_waiters(map(), node()) :: non_neg_integer()
