@@ -16,7 +16,8 @@
 //!
 //! Nodes with more than `1 + tolerance` times their share move servers. When another node has less than `1 -
 //! tolerance` times its share and these sources have too few servers to fill it (one new node among fifty,
-//! for example), all nodes above their share move servers.
+//! for example), all nodes above their share move servers. That includes sources that begin while others on
+//! the same ledger already fill that node.
 
 mod split;
 
@@ -87,6 +88,8 @@ pub struct Carrier {
     high: f64,
     /// The smaller of the two shares. Servers missing below it are the lack.
     low: f64,
+    /// Whether a running rebalance on the same ledger began while the node was light.
+    filled: bool,
 }
 
 impl Carrier {
@@ -98,6 +101,11 @@ impl Carrier {
     /// The number of servers below the share.
     pub fn lack(&self) -> f64 {
         (self.low - self.servers).max(0.0)
+    }
+
+    /// Whether the node lacks more than the tolerance, or did so before the running rebalances on the ledger.
+    pub(crate) fn is_light(&self, tolerance: f64) -> bool {
+        self.filled || self.servers < self.low * (1.0 - tolerance)
     }
 
     /// The least number of servers that a source keeps in a rebalance, whatever other nodes report.
@@ -164,6 +172,7 @@ pub fn carriers(placement: &Placement, ledger: &Ledger, config: &Config, moment:
         share: *share,
         high: share.max(*even),
         low: share.min(*even),
+        filled: ledger.is_filled(id),
     };
     nodes.into_iter().zip(weighted.iter().zip(&even)).map(of).collect()
 }
@@ -235,12 +244,12 @@ pub fn is_outdated(placement: &Placement, config: &Config) -> bool {
 pub fn quota(carriers: &[Carrier], source: NodeId, config: &Config) -> Result<Quota, Idle> {
     let own = carriers.iter().find(|carrier| carrier.id == source).ok_or(Idle::UnknownLoad)?;
     let heavy = |carrier: &Carrier| carrier.servers > carrier.high * (1.0 + config.tolerance);
-    let light = |carrier: &Carrier| carrier.servers < carrier.low * (1.0 - config.tolerance);
     let many = |carrier: &Carrier| carrier.servers >= f64::from(config.min_servers);
     let lacks: Vec<f64> = carriers.iter().map(Carrier::lack).collect();
     // Light nodes get only their part of what heavy nodes move. When there are no heavy nodes, all other
     // nodes move their part, too.
-    let to_fill = if carriers.iter().any(light) { lacks.iter().map(|lack| whole(*lack)).sum() } else { 0 };
+    let light = carriers.iter().any(|carrier| carrier.is_light(config.tolerance));
+    let to_fill = if light { lacks.iter().map(|lack| whole(*lack)).sum() } else { 0 };
     let of_heavy: u64 =
         carriers.iter().filter(|carrier| heavy(carrier) && many(carrier)).map(|carrier| whole(carrier.excess())).sum();
     let moves_any = |carrier: &Carrier| many(carrier) && (heavy(carrier) || of_heavy < to_fill);
@@ -287,6 +296,7 @@ mod tests {
                 share: *share,
                 high: *share,
                 low: *share,
+                filled: false,
             })
             .collect()
     }

@@ -40,6 +40,8 @@ struct Account {
     leaves: Option<Leaves>,
     /// Servers that running rebalances will send to this node, besides the assigned ones.
     promised: u64,
+    /// Running rebalances that began while this node lacked more than the tolerance.
+    fillers: u32,
     /// All assignments that did not fail.
     sent: u32,
     /// All assignments since the report, in flight or arrived: the total and the number by module.
@@ -195,6 +197,18 @@ impl Ledger {
     /// Servers that running rebalances will send to `node`, besides the assigned ones.
     pub fn promised(&self, node: NodeId) -> u64 {
         self.account(node).map_or(0, |account| account.promised)
+    }
+
+    /// Records that a rebalance begins (`begins`) or ends that sends servers to `node` because the node lacks
+    /// more than the tolerance. Placement ignores it.
+    pub fn fill(&mut self, node: NodeId, begins: bool) {
+        let fillers = &mut self.account_mut(node).fillers;
+        *fillers = if begins { fillers.saturating_add(1) } else { fillers.saturating_sub(1) };
+    }
+
+    /// Whether `node` lacked more than the tolerance when a rebalance began that still runs.
+    pub fn is_filled(&self, node: NodeId) -> bool {
+        self.account(node).is_some_and(|account| account.fillers > 0)
     }
 
     /// Incremented whenever a count shrinks or a new report arrives. While it is unchanged, projected loads

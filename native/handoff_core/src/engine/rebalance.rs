@@ -33,6 +33,10 @@ struct Room {
     most_sent: u64,
     /// How many servers of the quota are recorded in the ledger.
     promised: u64,
+    /// Whether the node lacked more than the tolerance at the start.
+    light: bool,
+    /// Whether the ledger says so to later rebalances.
+    filled: bool,
 }
 
 /// The state of a rebalance.
@@ -73,7 +77,8 @@ impl Rebalance {
         let rooms = targets.into_iter().map(|(target, quota)| {
             let comes = u64::from(ledger.sent(target.id)) + ledger.promised(target.id);
             let most_sent = comes + rounded_up(target.lack());
-            (target.id, Room { quota, share: target.servers + target.lack(), most_sent, promised: 0 })
+            let (share, light) = (target.servers + target.lack(), target.is_light(config.tolerance));
+            (target.id, Room { quota, share, most_sent, promised: 0, light, filled: false })
         });
         let least = own.filter(|_| obstacle.is_none()).map_or(f64::INFINITY, |own| own.least(config.tolerance));
         let (own, share) = own.map_or((0.0, 0.0), |own| (own.servers, own.servers - own.excess()));
@@ -154,8 +159,9 @@ impl Rebalance {
         (self.own - f64_of(self.begun)).max(0.0)
     }
 
-    /// Records in the ledger, for rebalances that begin later, how many servers this one leaves at its source
-    /// and how many it will still send to each node. `ends`: it sends no more.
+    /// Records in the ledger, for rebalances that begin later, how many servers this one leaves at its
+    /// source, how many it will still send to each node, and which nodes were light. `ends`: it sends no
+    /// more.
     fn promise(&mut self, ends: bool, ledger: &mut Ledger) {
         let moves = if ends { 0 } else { self.moves };
         let leaves = Leaves { now: self.left(), at_the_end: self.left() - f64_of(moves) };
@@ -165,6 +171,10 @@ impl Rebalance {
             if quota != room.promised {
                 ledger.promise(*node, room.promised, quota);
                 room.promised = quota;
+            }
+            if room.filled != (room.light && !ends) {
+                room.filled = !ends;
+                ledger.fill(*node, room.filled);
             }
         }
     }
