@@ -41,10 +41,11 @@ impl Family {
         }
     }
 
-    /// Runs the scenario of a seed, including the checks over the whole run.
-    pub fn run(self, seed: u64) -> Outcome {
+    /// Runs the scenario of a seed, including the checks over the whole run. `run` is [`world::run`], or
+    /// keeps the trace.
+    pub fn run(self, seed: u64, run: fn(Scenario) -> Outcome) -> Outcome {
         let scenario = self.scenario(seed);
-        let mut outcome = world::run(scenario.clone());
+        let mut outcome = run(scenario.clone());
         if self == Family::Rebalances {
             outcome.broken.extend(rebalance::broken(&scenario, &outcome));
         }
@@ -64,7 +65,7 @@ impl Family {
 pub fn check(family: Family, first: u64, runs: u64) -> Checked {
     let mut checked = Checked { runs, option: family.option(), ..Checked::default() };
     for seed in first..first.saturating_add(runs) {
-        let Ok(outcome) = catch_unwind(|| family.run(seed)) else {
+        let Ok(outcome) = catch_unwind(|| family.run(seed, world::run)) else {
             checked.broken += 1;
             let violation = Violation { at: world::START, rule: Rule::Panic, detail: "a panic, printed above".into() };
             checked.failed.entry(Rule::Panic).or_default().push((seed, violation));

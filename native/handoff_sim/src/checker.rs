@@ -154,9 +154,7 @@ impl Checker {
 
     /// Records that the drain receives the outcome of an attempt.
     pub fn told_outcome(&mut self, id: u32, outcome: &Outcome) {
-        let Stage::InFlight { target, down, .. } = self.stages[id as usize] else {
-            return;
-        };
+        let Stage::InFlight { target, down, .. } = self.stages[id as usize] else { return };
         self.in_flight -= 1;
         if let Some(count) = self.in_flight_to.get_mut(&target) {
             *count -= 1;

@@ -40,6 +40,8 @@ pub struct NodeSpec {
     pub zone: Option<&'static str>,
     /// The node refuses starts in these spans of the run.
     pub not_ready: Vec<(u64, u64)>,
+    /// The node is suspended in these spans of the run: it answers nothing, and continues after them.
+    pub suspended: Vec<(u64, u64)>,
 }
 
 #[derive(Debug, Clone)]
@@ -170,7 +172,8 @@ impl Cluster {
         for node in &mut view.nodes {
             let Some(index) = self.find(&node.name) else { continue };
             let asked = &self.nodes[index];
-            if !(asked.alive && asked.connected && asked.spec.library) {
+            let answers = asked.alive && self.resumes(index, now).is_none();
+            if !(answers && asked.connected && asked.spec.library) {
                 continue;
             }
             node.counted_at_ms = Some(self.wall_ms(index, now));
@@ -195,6 +198,14 @@ impl Cluster {
         self.nodes[a].spec.region == self.nodes[b].spec.region
     }
 
+    /// When a suspended node continues; `None` for a node that is not suspended.
+    pub fn resumes(&self, index: NodeIndex, now: Micros) -> Option<Micros> {
+        let ms = now.since(self.start).as_millis();
+        let spans = &self.nodes[index].spec.suspended;
+        let until = spans.iter().filter(|(from, until)| (*from..*until).contains(&ms)).map(|(_, until)| *until).max();
+        until.map(|until| self.start + Micros::from_millis(until))
+    }
+
     /// Whether a node would start a server of `module` now.
     pub fn is_ready(&self, index: NodeIndex, now: Micros) -> bool {
         let node = &self.nodes[index];
@@ -207,6 +218,11 @@ impl Cluster {
         let node = &self.nodes[index];
         node.spec.limit.is_some_and(|limit| node.servers() >= limit)
             || (module == 0 && node.spec.module_limit.is_some_and(|limit| node.of_module[0] >= limit))
+    }
+
+    /// The number of servers of each node; `None` for a node that does not run.
+    pub fn loads(&self) -> impl Iterator<Item = Option<u32>> {
+        self.nodes.iter().map(|node| node.alive.then(|| node.servers()))
     }
 
     pub fn arrive(&mut self, index: NodeIndex, module: u32) {

@@ -57,6 +57,13 @@ impl Decider {
         }
     }
 
+    /// Gives up the reserved slots of a drain whose source has ended.
+    pub fn give_up(&mut self, shared: &mut Shared) {
+        if let Decider::Engine(engine) = self {
+            engine.give_up_places(shared);
+        }
+    }
+
     /// The engine, unless a simple rule decides.
     pub fn engine(&self) -> Option<&Engine> {
         match self {

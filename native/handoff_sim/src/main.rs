@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use handoff_sim::check::Family;
-use handoff_sim::rebalance;
 use handoff_sim::scenario::named::{NAMED, Named};
 use handoff_sim::tables::{moves, scale, stores};
 use handoff_sim::{Outcome, check, run_traced};
@@ -72,16 +71,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let kept = match cli.command {
         None => {
-            let scenario = match cli.rebalance_seed {
-                Some(seed) => Family::Rebalances.scenario(seed),
-                None => Family::Drains.scenario(cli.seed.unwrap_or_default()),
+            let (family, seed) = match cli.rebalance_seed {
+                Some(seed) => (Family::Rebalances, seed),
+                None => (Family::Drains, cli.seed.unwrap_or_default()),
             };
-            println!("{scenario:#?}");
-            let mut outcome = run_traced(scenario.clone());
-            if cli.rebalance_seed.is_some() {
-                outcome.broken.extend(rebalance::broken(&scenario, &outcome));
-            }
-            show(&outcome, cli.lines)
+            println!("{:#?}", family.scenario(seed));
+            show(&family.run(seed, run_traced), cli.lines)
         }
         Some(Command::Check { from, runs }) => {
             println!("seeds {from} to {}", from.saturating_add(runs));
@@ -114,16 +109,18 @@ fn main() -> ExitCode {
             NAMED.iter().for_each(|named| println!("{}", named.name));
             true
         }
-        Some(Command::Scenario { name: Some(name), seed }) => {
-            let Some(named) = Named::find(&name) else {
-                let names: Vec<&str> = NAMED.iter().map(|named| named.name).collect();
-                let message = format!("no scenario is called {name}, there are {}", names.join(", "));
-                Cli::command().error(ErrorKind::InvalidValue, message).exit()
-            };
-            show(&run_traced(named.scenario(seed)), cli.lines)
-        }
+        Some(Command::Scenario { name: Some(name), seed }) => show(&run_traced(named(&name).scenario(seed)), cli.lines),
     };
     if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The scenario of that name. An unknown name ends the program.
+fn named(name: &str) -> &'static Named {
+    Named::find(name).unwrap_or_else(|| {
+        let names: Vec<&str> = NAMED.iter().map(|named| named.name).collect();
+        let message = format!("no scenario is called {name}, there are {}", names.join(", "));
+        Cli::command().error(ErrorKind::InvalidValue, message).exit()
+    })
 }
 
 /// Prints a run; true when every promise was kept.

@@ -30,11 +30,12 @@ pub struct Scenario {
     /// The configuration of every drain; the source is filled in.
     pub config: Config,
     pub strategy: Strategy,
-    /// Whether drains share one ledger and one limiter, as in the Rust node.
-    pub coordinated: bool,
+    /// The number of Rust nodes. Each has one ledger and one limiter for the drains that it coordinates. 0:
+    /// each drain has its own.
+    pub coordinators: usize,
     /// Whether a drain begins by asking connected nodes for their numbers of servers.
     pub asks: bool,
-    /// The largest relative error of the numbers of servers that a rebalance receives.
+    /// The largest relative error of other nodes' numbers of servers in a view.
     pub count_noise: f64,
 }
 
@@ -141,7 +142,10 @@ impl Scenario {
         let faults = Faults { registry_lag_ms: 0.0, terminate_ms: 0.0, ..self.faults };
         faults == Faults::default()
             && self.store.weather.is_empty()
+            && self.count_noise == 0.0
             && matches!(self.script.as_slice(), [(_, Do::Drain(_))])
-            && self.nodes.iter().all(|node| node.not_ready.is_empty() && node.age_ms >= 0 && node.skew_ms == 0)
+            && self.nodes.iter().all(|node| {
+                node.not_ready.is_empty() && node.suspended.is_empty() && node.age_ms >= 0 && node.skew_ms == 0
+            })
     }
 }

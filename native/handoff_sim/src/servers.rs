@@ -3,6 +3,7 @@
 //! Guarantee: a server is in one place at a time, and every change of place updates the counts of the nodes.
 
 use handoff_core::time::Micros;
+use handoff_core::{ModuleId, ServerSpec, StickyId};
 
 use crate::cluster::{Cluster, NodeIndex};
 
@@ -27,15 +28,13 @@ pub struct Server {
     pub unsynced: bool,
     /// How often the server was started elsewhere.
     pub moves: u32,
-    /// When the server was last told to stop.
+    /// When the server was last told to stop, and by which drain.
     pub told_at: Micros,
+    pub told_by: Option<usize>,
     /// When the server was last stopped.
     pub stopped_at: Micros,
     /// When the server was last started elsewhere.
     pub arrived_at: Micros,
-    /// When a start elsewhere last failed in its last step. A caller that has seen the server there finds it
-    /// gone.
-    pub undone_at: Micros,
     place: Place,
 }
 
@@ -49,8 +48,8 @@ pub struct Servers {
 
 impl Servers {
     pub fn add(&mut self, node: NodeIndex, module: u32, sticky: u32, priority: i32, poisoned: bool, unsynced: bool) {
-        let (told_at, stopped_at, arrived_at, undone_at) = (Micros::ZERO, Micros::ZERO, Micros::ZERO, Micros::ZERO);
-        let place = Place::On(node);
+        let (told_at, stopped_at, arrived_at) = (Micros::ZERO, Micros::ZERO, Micros::ZERO);
+        let (told_by, place) = (None, Place::On(node));
         self.servers.push(Server {
             module,
             sticky,
@@ -59,9 +58,9 @@ impl Servers {
             unsynced,
             moves: 0,
             told_at,
+            told_by,
             stopped_at,
             arrived_at,
-            undone_at,
             place,
         });
     }
@@ -88,9 +87,10 @@ impl Servers {
         self.servers[index as usize].unsynced = false;
     }
 
-    /// Records that a server is told to stop.
-    pub fn tell(&mut self, index: ServerIndex, now: Micros) {
-        self.servers[index as usize].told_at = now;
+    /// Records that a drain tells a server to stop.
+    pub fn tell(&mut self, index: ServerIndex, drain: usize, now: Micros) {
+        let server = &mut self.servers[index as usize];
+        (server.told_at, server.told_by) = (now, Some(drain));
     }
 
     pub fn stop(&mut self, index: ServerIndex, reserved: bool, now: Micros, cluster: &mut Cluster) {
@@ -100,12 +100,6 @@ impl Servers {
             server.stopped_at = now;
         }
         server.place = if reserved { Place::Reserved } else { Place::Free };
-    }
-
-    /// Puts a server down again whose start failed in its last step.
-    pub fn undo(&mut self, index: ServerIndex, reserved: bool, now: Micros, cluster: &mut Cluster) {
-        self.stop(index, reserved, now, cluster);
-        self.servers[index as usize].undone_at = now;
     }
 
     /// Starts a stopped server on a node.
@@ -126,6 +120,11 @@ impl Servers {
 }
 
 impl Server {
+    /// What an engine knows of the server.
+    pub fn spec(&self) -> ServerSpec {
+        ServerSpec { module: ModuleId(self.module), sticky: StickyId(self.sticky), priority: self.priority }
+    }
+
     pub fn place(&self) -> Place {
         self.place
     }

@@ -5,13 +5,15 @@
 //!
 //! The world acts as the Elixir library. It polls after every event and at the time that the engine asks for,
 //! runs the attempts ([`rehome`]), refreshes views, and cleans up after attempts that end later than their
-//! drain ([`host`]). [`events`] executes the script.
+//! drain ([`host`]). [`events`] executes the script, [`loss`] ends nodes and connections.
 
 mod events;
 mod host;
+mod loss;
 mod noise;
 mod outcome;
 mod rehome;
+mod target;
 
 use handoff_core::time::Micros;
 use handoff_core::{Event, Goal, Shared};
@@ -68,11 +70,15 @@ struct Drain {
     source: NodeIndex,
     goal: Goal,
     servers: Vec<ServerIndex>,
+    /// See [`DrainOutcome::loads`].
+    loads: Vec<Option<u32>>,
     /// The earliest wake-up that is entered in the queue.
     armed: Option<Micros>,
     /// The wake-up that the engine asked for last.
     wanted: Option<Micros>,
     over: Option<Micros>,
+    /// Whether the source has ended since the drain began.
+    dead: bool,
 }
 
 #[derive(Debug)]

@@ -1,10 +1,13 @@
 //! The checker reports each kind of violation, so that a run without violations proves something.
 
 use handoff_core::time::Micros;
-use handoff_core::{Blame, Capacity, ClusterView, Config, NodeView, Outcome, Scope, Source};
+use handoff_core::{Blame, Capacity, ClusterView, Config, NodeView, Outcome, Report, Scope, Source};
+use handoff_sim::Outcome as RunOutcome;
+use handoff_sim::check::Family;
 use handoff_sim::checker::ledger::Ledger;
 use handoff_sim::checker::{Checker, Rule};
 use handoff_sim::cluster::WALL;
+use handoff_sim::rebalance::{self, Kind};
 
 const NOW: Micros = Micros::from_millis(1_000);
 const TIMEOUT: Micros = Micros::from_millis(100);
@@ -120,4 +123,33 @@ fn a_release_of_a_server_that_was_never_stopped_is_reported() {
     assert_eq!(rules(&checker), []);
     checker.releases(NOW, 1);
     assert_eq!(rules(&checker), [Rule::Displaced]);
+}
+
+/// Whether the rounds of that kind of scenario are reported once `change` has changed their result. Before
+/// that, nothing may be reported.
+fn reported(kind: Kind, change: fn(&mut RunOutcome)) -> bool {
+    let seeds = (0..10_000).filter(|seed| Kind::of(*seed) == kind);
+    let mut runs = seeds.map(|seed| (seed, Family::Rebalances.run(seed, handoff_sim::run)));
+    // So many on each node that one more or less is within the tolerance.
+    let many = |outcome: &RunOutcome| outcome.loads.iter().all(|load| *load == 0 || *load > 60);
+    let moves = |(_, outcome): &(u64, RunOutcome)| outcome.moved() > 20 && many(outcome);
+    let (seed, mut outcome) = runs.find(moves).expect("servers move in some of them");
+    assert_eq!(outcome.broken, [], "seed {seed}");
+    change(&mut outcome);
+    !rebalance::broken(&rebalance::scenario(seed), &outcome).is_empty()
+}
+
+/// The report of the last drain of a run.
+fn last(outcome: &mut RunOutcome) -> &mut Report {
+    outcome.drains.last_mut().and_then(|drain| drain.report.as_mut()).expect("the engine decided")
+}
+
+#[test]
+fn rounds_that_move_more_than_the_excess_move_again_or_leave_nodes_uneven_are_reported() {
+    for kind in [Kind::Exact, Kind::Noisy, Kind::Stale, Kind::InPlace, Kind::ScaleIn, Kind::ScaleOut] {
+        assert!(reported(kind, |outcome| last(outcome).moved = 1_000), "{kind:?}: more than the excess");
+        assert!(reported(kind, |outcome| last(outcome).moved = 1), "{kind:?}: again, without need");
+        let more = |outcome: &mut RunOutcome| *outcome.loads.iter_mut().max().expect("nodes") += 100;
+        assert!(reported(kind, more), "{kind:?}: uneven");
+    }
 }

@@ -3,7 +3,7 @@
 //! `HANDOFF_SIM_RUNS` and `HANDOFF_SIM_FROM` set the number of seeds and the first one.
 
 use handoff_sim::check::Family;
-use handoff_sim::scenario::random;
+use handoff_sim::scenario::{Do, random};
 use handoff_sim::{check, run};
 
 /// Seeds of a run.
@@ -56,7 +56,12 @@ fn random_scenarios_contain_every_kind_of_fault() {
     let share = |which: fn(&handoff_sim::Scenario) -> bool| scenarios.iter().filter(|scenario| which(scenario)).count();
     for (trouble, count) in [
         ("none", share(|it| it.is_clean())),
-        ("several drains at once", share(|it| it.coordinated)),
+        ("drains with one coordinator", share(|it| it.coordinators == 1)),
+        ("drains with two coordinators", share(|it| it.coordinators == 2)),
+        ("counts that are wrong", share(|it| it.count_noise > 0.0)),
+        ("suspended targets", share(|it| it.nodes.iter().any(|node| !node.suspended.is_empty()))),
+        ("killed nodes", share(|it| it.script.iter().any(|(_, what)| matches!(what, Do::Kill(_))))),
+        ("killed sources", share(|it| it.script.iter().any(|(_, what)| matches!(what, Do::Kill(0))))),
         ("store weather", share(|it| !it.store.weather.is_empty())),
         ("hung servers", share(|it| it.faults.hang > 0.0)),
         ("stale nodes", share(|it| it.nodes.iter().any(|node| node.heartbeat_every_ms == 0))),

@@ -106,7 +106,7 @@ impl Checker {
         engine: &Engine,
         shared: &Shared,
         server: impl Fn(u32) -> &'a Server,
-        source: NodeIndex,
+        (drain, source): (usize, NodeIndex),
     ) {
         if now > self.deadline {
             self.breach(now, Rule::Deadline, format!("it ended {} us late", now.since(self.deadline).0));
@@ -128,12 +128,17 @@ impl Checker {
             self.breach(now, Rule::Counters, format!("{moved} results say moved, the report says {}", report.moved));
         }
         for (id, code) in (0_u32..).zip(&results) {
-            let (place, untouched) = (server(id).place(), !self.touched[id as usize]);
+            let (server, untouched) = (server(id), !self.touched[id as usize]);
+            let place = server.place();
+            // Another drain told the server to stop: an earlier one of this node, whose time was over before
+            // the server had ended, or that of the node that it had just come from, and the last step of its
+            // start here failed.
+            let by_another = server.stopped_at >= self.started && server.told_by.is_some_and(|by| by != drain);
             let plausible = match *code {
                 // The second condition: another node has moved the server back since then.
-                0 => place != Place::On(source) || server(id).moves > 1,
-                // The server runs as before, unless it had just arrived here and that start failed.
-                _ if untouched => place == Place::On(source) || server(id).undone_at >= self.started,
+                0 => place != Place::On(source) || server.moves > 1,
+                // The server runs as before.
+                _ if untouched => place == Place::On(source) || by_another,
                 _ => true,
             };
             if !plausible {

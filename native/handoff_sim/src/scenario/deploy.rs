@@ -46,6 +46,7 @@ pub fn node(index: usize, generation: &'static str, age_ms: i64) -> NodeSpec {
         cpu: None,
         zone: None,
         not_ready: Vec::new(),
+        suspended: Vec::new(),
     }
 }
 

@@ -14,8 +14,8 @@ pub struct Named {
     pub nodes: usize,
     pub servers: u32,
     pub deploy: Deploy,
-    /// Whether drains share one ledger and limiter.
-    pub coordinated: bool,
+    /// See [`Scenario::coordinators`].
+    pub coordinators: usize,
     /// The faults of the store.
     pub weather: &'static [(u64, u64, Weather)],
     /// The spans in which the first target refuses.
@@ -43,7 +43,7 @@ const PLAIN: Named = Named {
     nodes: 6,
     servers: 100,
     deploy: Deploy::Single,
-    coordinated: false,
+    coordinators: 0,
     weather: &[],
     flaps: &[],
     hot_limit: None,
@@ -54,7 +54,7 @@ pub const NAMED: &[Named] = &[
     Named { name: "rolling-surge", deploy: Deploy::Surge, expect: Expect { moves: 1.01, ..ALL }, ..PLAIN },
     Named { name: "rolling-in-place", deploy: Deploy::InPlace, expect: Expect { moves: 1.25, ..ALL }, ..PLAIN },
     Named { name: "blue-green", deploy: Deploy::BlueGreen, ..PLAIN },
-    Named { name: "blue-green-coordinated", deploy: Deploy::BlueGreen, coordinated: true, ..PLAIN },
+    Named { name: "blue-green-coordinated", deploy: Deploy::BlueGreen, coordinators: 1, ..PLAIN },
     Named { name: "scale-in", deploy: Deploy::ScaleIn(3), ..PLAIN },
     Named {
         name: "whole-cluster-stop",
@@ -133,7 +133,7 @@ impl Named {
             script: self.deploy.script(self.nodes),
             config: Config { source: Source::default(), ..Config::default() },
             strategy: Strategy::Engine,
-            coordinated: self.coordinated,
+            coordinators: self.coordinators,
             asks: true,
             count_noise: 0.0,
         }

@@ -20,7 +20,10 @@ pub fn scenario(seed: u64) -> Scenario {
     let count = random.index(9) + 2;
     let mut nodes: Vec<NodeSpec> = (0..count).map(|index| some_node(index, clean, &mut random)).collect();
     let drains = if random.chance(0.4) { (random.index(3) + 2).min(count) } else { 1 };
-    nodes.iter_mut().take(drains).for_each(|source| source.not_ready.clear());
+    for source in nodes.iter_mut().take(drains) {
+        source.not_ready.clear();
+        source.suspended.clear();
+    }
     let modules = random.between(1, 3);
     let stickies = stickies(&mut random);
     let servers = loads(count, drains, u32::try_from(modules).unwrap_or(1), stickies.len(), &mut random);
@@ -33,13 +36,13 @@ pub fn scenario(seed: u64) -> Scenario {
         script: script(count, drains, clean, &mut random),
         config: config(clean, &mut random),
         strategy: Strategy::Engine,
-        coordinated: drains > 1 && random.chance(0.6),
+        coordinators: if drains > 1 { random.pick(&[0, 0, 1, 1, 2]) } else { 0 },
         modules: u32::try_from(modules).unwrap_or(1),
         nodes,
         servers,
         stickies,
         asks: random.chance(0.5),
-        count_noise: 0.0,
+        count_noise: if clean { 0.0 } else { random.pick(&[0.0, 0.0, 0.1, 0.5]) },
     }
 }
 
@@ -53,6 +56,11 @@ pub(crate) fn some_node(index: usize, clean: bool, random: &mut Random) -> NodeS
     while !clean && random.chance(0.2) {
         let from = random.between(0, 5_000);
         flaps.push((from, from + random.between(20, 3_000)));
+    }
+    let mut suspended = Vec::new();
+    if !clean && random.chance(0.15) {
+        let from = random.between(0, 3_000);
+        suspended.push((from, from + random.between(500, 20_000)));
     }
     NodeSpec {
         region: random.pick(&["a", "a", "b"]),
@@ -70,6 +78,7 @@ pub(crate) fn some_node(index: usize, clean: bool, random: &mut Random) -> NodeS
         cpu: random.chance(0.3).then(|| (random.unit() * 100.0, 90.0)),
         zone: random.pick(&[None, Some("x"), Some("x"), Some("y")]),
         not_ready: flaps,
+        suspended,
         ..node(index, generation, age_ms)
     }
 }
@@ -177,6 +186,9 @@ fn script(count: usize, drains: usize, clean: bool, random: &mut Random) -> Vec<
     }
     if !clean && random.chance(0.05) {
         script.push((When::At(random.between(0, 3_000)), Do::Cancel(0)));
+    }
+    if !clean && random.chance(0.1) {
+        script.push((When::At(random.between(0, 3_000)), Do::Kill(0)));
     }
     script
 }

@@ -21,7 +21,7 @@ const CEILING: u32 = 200;
 /// Ten of `nodes` nodes drain `servers` servers together, with one ledger and limiter.
 pub fn scenario(servers: u32, nodes: usize, seed: u64) -> Scenario {
     let mut scenario =
-        Named { nodes, servers: 0, deploy: Deploy::WholeStop, coordinated: true, ..NAMED[0] }.scenario(seed);
+        Named { nodes, servers: 0, deploy: Deploy::WholeStop, coordinators: 1, ..NAMED[0] }.scenario(seed);
     scenario.name = format!("{servers} servers, {nodes} nodes");
     scenario.script.truncate(SOURCES);
     let share = servers / u32::try_from(SOURCES).unwrap_or(1);

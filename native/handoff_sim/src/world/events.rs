@@ -1,7 +1,7 @@
 //! Scripted and timed events: drains, nodes that start and end, heartbeats.
 
 use handoff_core::time::Micros;
-use handoff_core::{ClusterView, Config, Event, Goal, ModuleId, ServerSpec, Shared, Source, StickyId};
+use handoff_core::{ClusterView, Config, Event, Goal, ServerSpec, Shared, Source};
 
 use crate::checker::ledger::Ledger;
 use crate::checker::{Checker, Rule, Violation};
@@ -63,34 +63,14 @@ impl World {
         }
     }
 
-    fn take_down(&mut self, node: NodeIndex) {
-        self.cluster.node_mut(node).alive = false;
-        self.servers.lose(node, self.queue.now(), &mut self.cluster);
-    }
-
-    /// Tells running drains that a node is gone, unless it has come back.
-    pub(super) fn lost(&mut self, node: NodeIndex) {
-        if self.cluster.node(node).connected {
-            return;
-        }
-        let name = self.cluster.node(node).spec.name.clone();
-        for drain in 0..self.drains.len() {
-            if self.drains[drain].over.is_none() && self.drains[drain].source != node {
-                self.drains[drain].checker.told_lost(&name);
-                self.note(drain, 2, || format!("{name} is lost"));
-                self.tell(drain, Event::NodeDown(name.clone()));
-            }
-        }
-    }
-
     fn draining(&self, node: NodeIndex) -> Option<usize> {
         self.drains.iter().position(|drain| drain.source == node && drain.over.is_none())
     }
 
     fn begin_session(&mut self, node: NodeIndex, goal: Goal) {
         let now = self.now();
-        let stops = !self.cluster.node(node).alive || self.cluster.node(node).draining;
-        if self.draining(node).is_some() || (goal == Goal::Rebalance && stops) {
+        let state = self.cluster.node(node);
+        if self.draining(node).is_some() || !state.alive || (goal == Goal::Rebalance && state.draining) {
             return;
         }
         if goal == Goal::Drain {
@@ -100,22 +80,12 @@ impl World {
         }
         let servers = self.servers_to_move(node, goal);
         let config = Config { goal, ..self.config(node) };
-        let specs: Vec<ServerSpec> = servers
-            .iter()
-            .map(|index| {
-                let server = self.servers.get(*index);
-                ServerSpec {
-                    module: ModuleId(server.module),
-                    sticky: StickyId(server.sticky),
-                    priority: server.priority,
-                }
-            })
-            .collect();
-        let group = self.group_for(&config);
-        let view = self.first_view(node, goal);
+        let specs: Vec<ServerSpec> = servers.iter().map(|index| self.servers.get(*index).spec()).collect();
+        let group = self.group_for(node, &config);
+        let view = self.first_view(node);
         let mut checker = Checker::new(&config, specs.iter().map(|spec| spec.sticky.0).collect(), now);
         checker.shown(view.clone());
-        if self.scenario.coordinated {
+        if self.scenario.coordinators > 0 {
             checker.shares_a_ledger();
         }
         self.enter_in_ledger(group, &view);
@@ -124,6 +94,7 @@ impl World {
             Ok(decider) => {
                 let drain = self.drains.len();
                 self.groups[group].drains.push(drain);
+                let loads = if goal == Goal::Rebalance { self.cluster.loads().collect() } else { Vec::new() };
                 let (armed, wanted, over) = (None, None, None);
                 self.drains.push(Drain {
                     decider,
@@ -133,9 +104,11 @@ impl World {
                     source: node,
                     goal,
                     servers,
+                    loads,
                     armed,
                     wanted,
                     over,
+                    dead: false,
                 });
                 self.queue.after(REFRESH, Due::Refresh(drain));
                 self.note(drain, 3, || format!("drains {} servers", specs.len()));
@@ -160,18 +133,15 @@ impl World {
     }
 
     /// The first view of a node's drain or rebalance.
-    fn first_view(&mut self, node: NodeIndex, goal: Goal) -> ClusterView {
+    fn first_view(&mut self, node: NodeIndex) -> ClusterView {
         let now = self.now();
         let asks = self.scenario.asks;
         let mut view = if asks { self.cluster.view_asked(node, now) } else { self.cluster.view(node, now) };
-        if goal == Goal::Rebalance {
-            self.count(node, &mut view);
-        }
+        self.count(node, &mut view);
         view
     }
 
-    /// The numbers of servers in a view of a rebalance: exact for the own node, with the scenario's error for
-    /// others.
+    /// The numbers of servers in a view: exact for the own node, with the scenario's error for others.
     pub(super) fn count(&mut self, source: NodeIndex, view: &mut ClusterView) {
         let noise = self.scenario.count_noise;
         for node in &mut view.nodes {
@@ -203,19 +173,20 @@ impl World {
         }
     }
 
-    /// The common group where drains are coordinated, else a new one.
-    fn group_for(&mut self, config: &Config) -> usize {
-        if self.scenario.coordinated && !self.groups.is_empty() {
-            return 0;
+    /// The group of the node's coordinator, else a new one.
+    fn group_for(&mut self, node: NodeIndex, config: &Config) -> usize {
+        let coordinators = self.scenario.coordinators;
+        let wanted = if coordinators == 0 { self.groups.len() + 1 } else { coordinators };
+        while self.groups.len() < wanted {
+            self.groups.push(Group {
+                shared: Shared::new(config),
+                ledger: Ledger::new(self.cluster.len(), self.scenario.modules as usize),
+                ceiling: config.max_concurrency,
+                in_flight: 0,
+                drains: Vec::new(),
+            });
         }
-        self.groups.push(Group {
-            shared: Shared::new(config),
-            ledger: Ledger::new(self.cluster.len(), self.scenario.modules as usize),
-            ceiling: config.max_concurrency,
-            in_flight: 0,
-            drains: Vec::new(),
-        });
-        self.groups.len() - 1
+        node.checked_rem(coordinators).unwrap_or(self.groups.len() - 1)
     }
 
     /// Gives a drain of a group the current view.
@@ -263,11 +234,15 @@ impl World {
     }
 
     pub(super) fn heartbeat(&mut self, node: NodeIndex) {
-        if self.cluster.node(node).alive {
-            self.write_heartbeat(node);
-            let every = Micros::from_millis(self.cluster.node(node).spec.heartbeat_every_ms);
-            self.queue.after(every, Due::Heartbeat(node));
+        if !self.cluster.node(node).alive {
+            return;
         }
+        if let Some(resumes) = self.cluster.resumes(node, self.now()) {
+            return self.queue.at(resumes, Due::Heartbeat(node));
+        }
+        self.write_heartbeat(node);
+        let every = Micros::from_millis(self.cluster.node(node).spec.heartbeat_every_ms);
+        self.queue.after(every, Due::Heartbeat(node));
     }
 
     fn write_heartbeat(&mut self, node: NodeIndex) {

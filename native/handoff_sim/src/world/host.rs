@@ -31,7 +31,7 @@ impl World {
             self.carry_out(drain, action);
         }
         let (group, state) = (&self.groups[group], &mut self.drains[drain]);
-        if group.in_flight > group.ceiling && self.scenario.coordinated {
+        if group.in_flight > group.ceiling && self.scenario.coordinators > 0 {
             let detail = format!("{} in flight of all drains, the ceiling is {}", group.in_flight, group.ceiling);
             state.checker.breach(now, Rule::Ceiling, detail);
         }
@@ -128,7 +128,7 @@ impl World {
         if let Some(engine) = state.decider.engine() {
             let (servers, source) = (&state.servers, state.source);
             let shared = &self.groups[state.group].shared;
-            state.checker.finished(now, engine, shared, |id| all.get(servers[id as usize]), source);
+            state.checker.finished(now, engine, shared, |id| all.get(servers[id as usize]), (drain, source));
         }
         state.over = Some(now);
         let source = state.source;
@@ -165,9 +165,7 @@ impl World {
         }
         let source = self.drains[drain].source;
         let mut view = self.cluster.view(source, self.now());
-        if self.drains[drain].goal == Goal::Rebalance {
-            self.count(source, &mut view);
-        }
+        self.count(source, &mut view);
         self.drains[drain].checker.shown(view.clone());
         self.enter_in_ledger(self.drains[drain].group, &view);
         self.tell(drain, Event::View(view));
@@ -177,6 +175,9 @@ impl World {
     /// Records that a server that was told to stop has ended.
     pub(super) fn down(&mut self, drain: usize, id: u32) {
         self.open -= 1;
+        if self.drains[drain].dead {
+            return;
+        }
         let (now, server) = (self.now(), self.drains[drain].servers[id as usize]);
         self.servers.stop(server, true, now, &mut self.cluster);
         self.note(drain, 7, || format!("{id} is down"));
@@ -203,6 +204,10 @@ impl World {
     }
 
     pub(super) fn cleared(&mut self, drain: usize, id: u32, server: ServerIndex, tries: u32, tell: bool, ok: bool) {
+        if self.drains[drain].dead {
+            self.open -= 1;
+            return;
+        }
         if !ok && tries > 0 {
             self.queue.after(CLEAR_PAUSE, Due::Clear { drain, id, server, tries, tell });
             return;

@@ -15,6 +15,9 @@ pub struct DrainOutcome {
     pub goal: Goal,
     pub began: Micros,
     pub took: Micros,
+    /// The servers on each node at the beginning of a rebalance, in the scenario's order; `None` for a node
+    /// that does not run. Empty for a drain.
+    pub loads: Vec<Option<u32>>,
     /// What the engine reports; `None` where a baseline decided.
     pub report: Option<Report>,
 }
@@ -96,9 +99,13 @@ impl World {
             broken.append(&mut drain.checker.broken);
             let took = drain.over.unwrap_or(now).since(drain.checker.started());
             let (source, began) = (drain.checker.source().to_owned(), drain.checker.started());
-            drains.push(DrainOutcome { source, goal: drain.goal, began, took, report });
+            let loads = std::mem::take(&mut drain.loads);
+            drains.push(DrainOutcome { source, goal: drain.goal, began, took, loads, report });
         }
-        let reserved = self.servers.all().iter().filter(|server| server.place() == Place::Reserved).count() as u64;
+        // Other nodes take over what a source reserved that has ended.
+        let owned = |by: Option<usize>| by.is_none_or(|drain| !self.drains[drain].dead);
+        let reserved = self.servers.all().iter().filter(|server| server.place() == Place::Reserved);
+        let reserved = reserved.filter(|server| owned(server.told_by)).count() as u64;
         if self.is_engine() && reserved > self.unreleased {
             let detail = format!("{reserved} reservations are left, {} could not be cleared", self.unreleased);
             broken.push(Violation { at: now, rule: Rule::Displaced, detail });
@@ -112,7 +119,7 @@ impl World {
             drains,
             gaps: self.gaps,
             moves: self.servers.all().iter().map(|server| server.moves).collect(),
-            loads: (0..self.cluster.len()).map(|node| self.cluster.node(node).servers()).collect(),
+            loads: self.cluster.loads().map(Option::unwrap_or_default).collect(),
             down: down as u64,
             unreleased: self.unreleased,
             refused_full: self.refused_full,

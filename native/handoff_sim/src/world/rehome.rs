@@ -20,10 +20,6 @@ use crate::event_queue::millis;
 use crate::servers::{Place, ServerIndex};
 use crate::world::{Due, World};
 
-/// How long the caller waits for the start on the target.
-const ERPC_SAME_REGION: Micros = Micros::from_millis(3_000);
-const ERPC_OTHER_REGION: Micros = Micros::from_millis(8_000);
-
 /// The step of an attempt. The flag says whether the store served the previous request.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
@@ -43,21 +39,21 @@ pub(super) enum Step {
 
 #[derive(Debug)]
 pub(super) struct Attempt {
-    drain: usize,
-    id: u32,
-    server: ServerIndex,
-    source: NodeIndex,
-    target: NodeIndex,
-    number: u32,
+    pub(super) drain: usize,
+    pub(super) id: u32,
+    pub(super) server: ServerIndex,
+    pub(super) source: NodeIndex,
+    pub(super) target: NodeIndex,
+    pub(super) number: u32,
     began: Micros,
     timeout: Micros,
-    called: Micros,
+    pub(super) called: Micros,
     /// How long after the stop the target's registry learns of it.
-    lag: Micros,
+    pub(super) lag: Micros,
     /// The caller has given up, and the target continues.
-    answered: bool,
+    pub(super) answered: bool,
     /// A request of the target is in flight.
-    busy: bool,
+    pub(super) busy: bool,
 }
 
 impl Attempt {
@@ -79,10 +75,13 @@ impl Attempt {
 
 impl World {
     pub(super) fn step(&mut self, token: usize, step: Step) {
-        let Some(attempt) = self.attempts[token].as_ref() else {
-            return;
-        };
+        let Some(attempt) = &self.attempts[token] else { return };
         let (server, target) = (attempt.server, attempt.target);
+        if matches!(step, Step::AtTarget | Step::Claimed(_) | Step::Announced(_))
+            && let Some(resumes) = self.cluster.resumes(target, self.now())
+        {
+            return self.suspended(token, step, resumes);
+        }
         match step {
             Step::Begin => self.begin(token),
             Step::Ask(then) => self.request(token, then),
@@ -123,9 +122,7 @@ impl World {
     }
 
     fn begin(&mut self, token: usize) {
-        let Some(attempt) = self.attempts[token].as_ref() else {
-            return;
-        };
+        let Some(attempt) = &self.attempts[token] else { return };
         let (server, source, target) = (attempt.server, attempt.source, attempt.target);
         let faults = self.scenario.faults;
         match self.servers.place(server) {
@@ -154,12 +151,10 @@ impl World {
     }
 
     fn stop(&mut self, token: usize) {
-        let Some(attempt) = self.attempts[token].as_ref() else {
-            return;
-        };
-        let (server, timeout) = (attempt.server, attempt.timeout);
+        let Some(attempt) = &self.attempts[token] else { return };
+        let (drain, server, timeout) = (attempt.drain, attempt.server, attempt.timeout);
         let faults = self.scenario.faults;
-        self.servers.tell(server, self.queue.now());
+        self.servers.tell(server, drain, self.queue.now());
         let takes = millis(self.random.log_normal(faults.terminate_ms, 0.5)) + self.slow_stop();
         if self.random.chance(faults.hang) || takes > timeout {
             self.queue.after(timeout, Due::Attempt(token, Step::GiveUp(Outcome::Stopping)));
@@ -172,130 +167,25 @@ impl World {
     fn call(&mut self, token: usize) {
         let now = self.queue.now();
         let lag = millis(self.random.exponential(self.scenario.faults.registry_lag_ms));
-        let Some(attempt) = self.attempts[token].as_mut() else {
-            return;
-        };
+        let Some(attempt) = &mut self.attempts[token] else { return };
         (attempt.called, attempt.lag) = (now, lag);
         let distance = millis(self.cluster.distance_ms(attempt.source, attempt.target));
         self.queue.after(distance, Due::Attempt(token, Step::AtTarget));
     }
 
-    fn at_target(&mut self, token: usize) {
-        let now = self.queue.now();
-        let Some(attempt) = self.attempts[token].as_ref() else {
-            return;
-        };
-        let (server, target, lag) = (attempt.server, attempt.target, attempt.lag);
-        let (module, stopped_at) = (self.servers.get(server).module, self.servers.get(server).stopped_at);
-        if !self.cluster.node(target).alive {
-            let refused = Outcome::Displaced(Blame::Target);
-            if self.cluster.node(target).connected {
-                let at = self.call_ends(token);
-                self.queue.at(at, Due::Attempt(token, Step::GiveUp(refused)));
-            } else {
-                self.end(token, refused);
-            }
-            return;
-        }
-        if let Place::On(node) = self.servers.place(server) {
-            self.end(token, self.runs_on(node, target));
-        } else if now.since(stopped_at) < lag {
-            self.end(token, Outcome::RetrySame);
-        } else if self.cluster.is_full(target, module) {
-            self.refused_full += 1;
-            self.end(token, Outcome::Displaced(Blame::Target));
-        } else if !self.cluster.is_ready(target, now) || self.random.chance(self.scenario.faults.refusal) {
-            self.end(token, Outcome::Displaced(Blame::Target));
-        } else if self.servers.get(server).poisoned {
-            self.end(token, Outcome::Displaced(Blame::Server));
-        } else if self.random.chance(self.scenario.faults.elsewhere) {
-            self.started_elsewhere(token);
-        } else {
-            self.ask_store(token, Step::Claimed);
-        }
-    }
-
-    /// A client has already started the server on a running node.
-    fn started_elsewhere(&mut self, token: usize) {
-        let Some(attempt) = self.attempts[token].as_ref() else {
-            return;
-        };
-        let (server, source, target) = (attempt.server, attempt.source, attempt.target);
-        let module = self.servers.get(server).module;
-        let now = self.queue.now();
-        let running: Vec<NodeIndex> = (0..self.cluster.len())
-            .filter(|node| *node != source && self.cluster.is_ready(*node, now) && !self.cluster.is_full(*node, module))
-            .collect();
-        match running.is_empty() {
-            true => self.end(token, Outcome::Displaced(Blame::Unknown)),
-            false => {
-                let node = self.random.pick(&running);
-                self.servers.start(server, node, now, &mut self.cluster);
-                self.end(token, self.runs_on(node, target));
-            }
-        }
-    }
-
-    fn claimed(&mut self, token: usize, ok: bool) {
-        let now = self.queue.now();
-        let Some(attempt) = self.attempts[token].as_mut() else {
-            return;
-        };
-        attempt.busy = false;
-        let (server, target) = (attempt.server, attempt.target);
-        if !self.cluster.node(target).alive {
-            return self.end(token, Outcome::Displaced(Blame::Target));
-        }
-        if !ok {
-            return self.end(token, Outcome::Displaced(Blame::Store));
-        }
-        match self.servers.place(server) {
-            Place::On(node) => self.end(token, self.runs_on(node, target)),
-            // The server was released meanwhile: the object has changed, so the claim fails.
-            Place::Free => self.end(token, Outcome::LostRace),
-            Place::Reserved => {
-                self.servers.start(server, target, now, &mut self.cluster);
-                self.ask_store(token, Step::Announced);
-            }
-        }
-    }
-
-    fn announced(&mut self, token: usize, ok: bool) {
-        let now = self.queue.now();
-        let Some(attempt) = self.attempts[token].as_mut() else {
-            return;
-        };
-        attempt.busy = false;
-        let (server, target) = (attempt.server, attempt.target);
-        let runs = self.servers.place(server) == Place::On(target);
-        if !runs {
-            self.end(token, Outcome::Displaced(Blame::Target));
-        } else if ok {
-            self.end(token, Outcome::Moved { node: None });
-        } else {
-            // A later attempt may have found a start whose caller has given up. Then no attempt keeps the
-            // reservation.
-            let reserved = !self.attempts[token].as_ref().is_some_and(|attempt| attempt.answered);
-            self.servers.undo(server, reserved, now, &mut self.cluster);
-            self.end(token, Outcome::Displaced(Blame::Store));
-        }
-    }
-
     /// The caller continues without an answer. What the target has begun continues as well.
     fn give_up(&mut self, token: usize, outcome: Outcome) {
-        let Some(attempt) = self.attempts[token].as_mut() else {
-            return;
-        };
-        if attempt.busy {
+        let Some(attempt) = &mut self.attempts[token] else { return };
+        if !attempt.busy {
+            self.end(token, outcome);
+        } else if !attempt.answered {
             attempt.answered = true;
             self.answer(token, outcome);
-        } else {
-            self.end(token, outcome);
         }
     }
 
     /// Sends a request to the store, which may arrive later.
-    fn ask_store(&mut self, token: usize, then: fn(bool) -> Step) {
+    pub(super) fn ask_store(&mut self, token: usize, then: fn(bool) -> Step) {
         match self.on_the_way() {
             Micros::ZERO => self.request(token, then),
             later => self.queue.after(later, Due::Attempt(token, Step::Ask(then))),
@@ -304,9 +194,7 @@ impl World {
 
     /// Handles a request at the store. If the target's answer would come too late, the caller gives up first.
     fn request(&mut self, token: usize, then: fn(bool) -> Step) {
-        let Some(server) = self.attempts[token].as_ref().map(|attempt| attempt.server) else {
-            return;
-        };
+        let Some(server) = self.attempts[token].as_ref().map(|attempt| attempt.server) else { return };
         let now = self.queue.now();
         let (at, ok) = match then(true) {
             Step::Read(_) => self.store.request(now, &mut self.random),
@@ -317,9 +205,7 @@ impl World {
         self.queue.at(at, Due::Attempt(token, step));
         if at_target {
             let ends = self.call_ends(token);
-            let Some(attempt) = self.attempts[token].as_mut() else {
-                return;
-            };
+            let Some(attempt) = &mut self.attempts[token] else { return };
             attempt.busy = true;
             if at > ends && !attempt.answered {
                 self.queue.at(ends, Due::Attempt(token, Step::GiveUp(Outcome::Displaced(Blame::Target))));
@@ -327,27 +213,13 @@ impl World {
         }
     }
 
-    fn call_ends(&self, token: usize) -> Micros {
-        self.attempts[token].as_ref().map_or(Micros::MAX, |attempt| {
-            let near = self.cluster.same_region(attempt.source, attempt.target);
-            attempt.called + if near { ERPC_SAME_REGION } else { ERPC_OTHER_REGION }
-        })
-    }
-
-    fn runs_on(&self, node: NodeIndex, target: NodeIndex) -> Outcome {
-        Outcome::Moved { node: (node != target).then(|| self.cluster.node(node).spec.name.clone()) }
-    }
-
     /// Ends an attempt. Answers, unless the caller has given up.
-    fn end(&mut self, token: usize, outcome: Outcome) {
-        let answered = self.attempts[token].as_ref().is_none_or(|attempt| attempt.answered);
-        if answered {
-            // The caller no longer waits. Later attempts of the drain handle a server that did not start.
-            self.attempts[token] = None;
-        } else {
+    pub(super) fn end(&mut self, token: usize, outcome: Outcome) {
+        // If the caller no longer waits, later attempts of the drain handle a server that did not start.
+        if self.attempts[token].as_ref().is_some_and(|attempt| !attempt.answered) {
             self.answer(token, outcome);
-            self.attempts[token] = None;
         }
+        self.attempts[token] = None;
         self.vacant.push(token);
         self.open -= 1;
     }
@@ -355,9 +227,7 @@ impl World {
     /// Tells the drain the outcome of an attempt.
     fn answer(&mut self, token: usize, outcome: Outcome) {
         let now = self.queue.now();
-        let Some(attempt) = self.attempts[token].as_ref() else {
-            return;
-        };
+        let Some(attempt) = &self.attempts[token] else { return };
         let (drain, id, server, target, number) =
             (attempt.drain, attempt.id, attempt.server, attempt.target, attempt.number);
         let latency = now.since(attempt.began);
