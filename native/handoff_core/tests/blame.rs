@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{Attempt, Drive, config, node, servers, two_targets, view};
+use common::{Attempt, Drive, MOVED, config, node, servers, spec, two_targets, view};
 use handoff_core::time::Micros;
-use handoff_core::{Blame, Config, Ended, ModuleId, NodeView, Outcome, Reason, ServerSpec, StickyId};
+use handoff_core::{Blame, Config, Ended, NodeView, Outcome, Reason};
 
 fn ids(attempts: &[Attempt]) -> Vec<u32> {
     attempts.iter().map(|attempt| attempt.id).collect()
@@ -59,7 +59,7 @@ fn during_a_store_outage_one_running_server_at_a_time_is_tried() {
     }
     assert_eq!(most, 1, "a batch was tried to find out whether the store is back");
     assert!((3..=20).contains(&polls_with), "{polls_with} probes in five seconds");
-    run(&mut drive, 10_000, |_| Outcome::Moved { node: None });
+    run(&mut drive, 10_000, |_| MOVED);
     assert!(drive.finished, "the store is back");
     assert_eq!((drive.report().moved, drive.report().ended), (50, Some(Ended::Done)));
 }
@@ -71,7 +71,7 @@ fn attempts_that_the_store_failed_do_not_use_up_max_attempts() {
     let mut tries = 0;
     run(&mut drive, 20_000, |_| {
         tries += 1;
-        if tries <= 12 { Outcome::Displaced(Blame::Store) } else { Outcome::Moved { node: None } }
+        if tries <= 12 { Outcome::Displaced(Blame::Store) } else { MOVED }
     });
     assert_eq!((drive.report().moved, drive.report().ended), (6, Some(Ended::Done)));
 }
@@ -116,7 +116,7 @@ fn a_server_whose_own_object_the_store_refuses_is_charged_and_delays_no_other() 
     let mut refused = 0;
     run(&mut drive, 3_000, |attempt| {
         refused += u32::from(attempt.id == 0);
-        if attempt.id == 0 { Outcome::Displaced(Blame::Store) } else { Outcome::Moved { node: None } }
+        if attempt.id == 0 { Outcome::Displaced(Blame::Store) } else { MOVED }
     });
     let report = drive.report();
     assert_eq!((report.moved, report.left), (99, [(Reason::AttemptsExhausted, 1)].into()));
@@ -128,13 +128,7 @@ fn thirty_servers_in_a_row_with_faults_of_their_own_do_not_end_the_drain() {
     for fault in [Outcome::NotStorable, Outcome::Untouched(Blame::Server)] {
         for faulty in [30, 300] {
             let mut drive = Drive::new(config(), &servers(1_000), two_targets());
-            run(
-                &mut drive,
-                20_000,
-                |attempt| {
-                    if attempt.id < faulty { fault.clone() } else { Outcome::Moved { node: None } }
-                },
-            );
+            run(&mut drive, 20_000, |attempt| if attempt.id < faulty { fault.clone() } else { MOVED });
             let report = drive.report();
             let reason = if fault == Outcome::NotStorable { Reason::NotStorable } else { Reason::AttemptsExhausted };
             assert_eq!(report.moved, u64::from(1_000 - faulty), "{fault:?}");
@@ -146,13 +140,10 @@ fn thirty_servers_in_a_row_with_faults_of_their_own_do_not_end_the_drain() {
 
 #[test]
 fn servers_that_do_not_start_elsewhere_end_the_drain_for_their_module_alone() {
-    let spec = |module| ServerSpec { module: ModuleId(module), sticky: StickyId(0), priority: 0 };
-    let specs: Vec<_> = (0..200).map(|id| spec(u32::from(id % 2 == 0))).collect();
+    let specs: Vec<_> = (0..200).map(|id| spec(u32::from(id % 2 == 0), 0)).collect();
     let config = Config { modules: 2, max_concurrency: 1, max_consecutive_failures: 5, ..config() };
     let mut drive = Drive::new(config, &specs, two_targets());
-    run(&mut drive, 20_000, |attempt| {
-        if attempt.id % 2 == 0 { Outcome::Displaced(Blame::Server) } else { Outcome::Moved { node: None } }
-    });
+    run(&mut drive, 20_000, |attempt| if attempt.id % 2 == 0 { Outcome::Displaced(Blame::Server) } else { MOVED });
     let report = drive.report();
     assert_eq!((report.moved, report.ended), (100, Some(Ended::Failures)));
     assert!(report.left[&Reason::Failures] >= 95, "{:?}", report.left);
@@ -189,9 +180,7 @@ fn a_server_whose_final_write_failed_is_started_again_and_never_reported_as_move
 #[test]
 fn a_target_that_the_store_refuses_while_it_serves_others_does_not_delay_the_drain() {
     let mut drive = Drive::new(config(), &servers(120), two_targets());
-    run(&mut drive, 5_000, |start| {
-        if start.target == "b@h" { Outcome::Displaced(Blame::Store) } else { Outcome::Moved { node: None } }
-    });
+    run(&mut drive, 5_000, |start| if start.target == "b@h" { Outcome::Displaced(Blame::Store) } else { MOVED });
     assert!(drive.finished && drive.released.is_empty());
     let report = drive.report();
     assert_eq!((report.moved, report.ended), (120, Some(Ended::Done)));
@@ -205,7 +194,7 @@ fn a_store_that_refuses_everything_for_a_while_is_not_charged_to_targets() {
     while drive.now < until {
         run(&mut drive, 10, |_| Outcome::Displaced(Blame::Store));
     }
-    run(&mut drive, 5_000, |_| Outcome::Moved { node: None });
+    run(&mut drive, 5_000, |_| MOVED);
     let report = drive.report();
     assert_eq!((report.moved, report.ended), (120, Some(Ended::Done)));
     assert!(report.targets.values().all(|&moved| moved >= 40), "both are used: {:?}", report.targets);
@@ -215,9 +204,7 @@ fn a_store_that_refuses_everything_for_a_while_is_not_charged_to_targets() {
 fn servers_whose_terminate_raises_neither_slow_down_nor_end_the_drain() {
     let time = |fails: u32| {
         let mut drive = Drive::new(config(), &servers(300), two_targets());
-        run(&mut drive, 30_000, |start| {
-            if start.id < fails && start.attempt == 1 { Outcome::StopFailed } else { Outcome::Moved { node: None } }
-        });
+        run(&mut drive, 30_000, |of| if of.id < fails && of.attempt == 1 { Outcome::StopFailed } else { MOVED });
         assert!(drive.finished && drive.released.is_empty());
         (drive.now, drive.report())
     };

@@ -5,11 +5,11 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{config, node, servers, two_targets, view};
+use common::{MOVED, config, node, servers, two_targets, view};
 use handoff_core::time::Micros;
 use handoff_core::{
-    Action, Blame, Config, Engine, EngineError, Event, ModuleId, NodeView, Outcome, Reason, ServerId, ServerSpec,
-    Shared,
+    Action, Blame, Config, Engine, EngineError, Event, ModuleId, NodeView, Outcome, Reason, Report, ServerId,
+    ServerSpec, Shared,
 };
 
 const MS: fn(u64) -> Micros = Micros::from_millis;
@@ -49,6 +49,14 @@ impl Pair {
     /// The follower decides from here on.
     fn take_over(&mut self) -> Vec<Action> {
         self.follower.0.poll(self.now, &mut self.follower.1).actions
+    }
+
+    fn event_of_follower(&mut self, event: Event) {
+        self.follower.0.on_event(self.now, event, &mut self.follower.1).expect("it fits");
+    }
+
+    fn report_of_follower(&self) -> Report {
+        self.follower.0.report(self.now, &self.follower.1)
     }
 
     fn event(&mut self, event: &Event) {
@@ -92,7 +100,7 @@ fn a_follower_of_a_whole_drain_has_the_same_report() {
                     3 => Outcome::Untouched(Blame::Unknown),
                     5 => Outcome::RetrySame,
                     7 => Outcome::Gone,
-                    _ => Outcome::Moved { node: None },
+                    _ => MOVED,
                 },
             );
         }
@@ -109,7 +117,7 @@ fn a_follower_of_a_whole_drain_has_the_same_report() {
     let (leader, follower) = (&pair.leader, &pair.follower);
     assert_eq!(leader.0.results(), follower.0.results());
     let mut led = leader.0.report(pair.now, &leader.1);
-    let followed = follower.0.report(pair.now, &follower.1);
+    let followed = pair.report_of_follower();
     // The follower receives a start later, so its gaps are a little shorter. It handles each order
     // separately.
     led.gap = followed.gap;
@@ -125,7 +133,7 @@ fn a_takeover_in_the_middle_starts_no_server_twice_and_forgets_none() {
     let mut pair = Pair::new(&config, &servers(12));
     let first = started(&pair.lead());
     assert_eq!(first.len(), 4);
-    pair.finished(first[0].0, 1, Outcome::Moved { node: None });
+    pair.finished(first[0].0, 1, MOVED);
     pair.finished(first[1].0, 1, Outcome::Displaced(Blame::Server));
     pair.finished(first[2].0, 1, Outcome::Stopping);
     // first[3] is in flight. From here on the leader is silent.
@@ -135,13 +143,10 @@ fn a_takeover_in_the_middle_starts_no_server_twice_and_forgets_none() {
     assert_ne!(open[0].1, first[1].1, "another target");
     let moved = |pair: &mut Pair, id: u32, attempt: u32| {
         pair.now = pair.now + MS(10);
-        let event =
-            Event::Finished { id: ServerId(id), attempt, outcome: Outcome::Moved { node: None }, latency: MS(10) };
-        pair.follower.0.on_event(pair.now, event, &mut pair.follower.1).expect("it knows that attempt");
+        pair.event_of_follower(Event::Finished { id: ServerId(id), attempt, outcome: MOVED, latency: MS(10) });
     };
     moved(&mut pair, first[3].0, 1);
-    let stopped = Event::Stopped { id: ServerId(first[2].0) };
-    pair.follower.0.on_event(pair.now, stopped, &mut pair.follower.1).expect("it knows that it is stopping");
+    pair.event_of_follower(Event::Stopped { id: ServerId(first[2].0) });
     while !open.is_empty() {
         for (id, _, attempt) in std::mem::take(&mut open) {
             *ends.entry(id).or_insert(0) += 1;
@@ -151,7 +156,7 @@ fn a_takeover_in_the_middle_starts_no_server_twice_and_forgets_none() {
     }
     assert!(ends.values().all(|times| *times == 1));
     assert!(!ends.contains_key(&first[0].0) && !ends.contains_key(&first[3].0));
-    let report = pair.follower.0.report(pair.now, &pair.follower.1);
+    let report = pair.report_of_follower();
     assert_eq!((report.total, report.moved, report.gap.count, report.retried), (12, 12, 12, 2));
     assert!(pair.follower.0.is_over());
 }
@@ -198,20 +203,9 @@ fn no_server_starts_after_a_cancel_and_no_order_is_accepted_after_the_end() {
     pair.follow(&start(0, "a@h", 1)).expect("fits");
     pair.event_of_follower(Event::Cancel);
     assert!(pair.follow(&start(1, "a@h", 1)).is_err());
-    pair.event_of_follower(Event::Finished {
-        id: ServerId(0),
-        attempt: 1,
-        outcome: Outcome::Moved { node: None },
-        latency: MS(1),
-    });
+    pair.event_of_follower(Event::Finished { id: ServerId(0), attempt: 1, outcome: MOVED, latency: MS(1) });
     assert_eq!(pair.follow(&Action::Finish), Ok(Action::Finish));
     assert_eq!(pair.follow(&start(1, "a@h", 1)), Err(EngineError::Finished));
-    let report = pair.follower.0.report(pair.now, &pair.follower.1);
+    let report = pair.report_of_follower();
     assert_eq!((report.moved, report.left), (1, [(Reason::Cancelled, 1)].into()));
-}
-
-impl Pair {
-    fn event_of_follower(&mut self, event: Event) {
-        self.follower.0.on_event(self.now, event, &mut self.follower.1).expect("it fits");
-    }
 }

@@ -8,10 +8,9 @@ use handoff_core::placement::{Access, Choice, Class, Placement};
 use handoff_core::time::Micros;
 use proptest::prelude::*;
 
-use common::{Drive, WALL, config, count, limit, node, servers, view};
+use common::{Drive, WALL, config, count, limit, node, servers, spec, view};
 use handoff_core::{
-    ClusterView, Config, ModuleId, NodeView, Reason, Resources, Scope, ServerSpec, StickyId, StickyLevel, StickyPolicy,
-    Usage, plan,
+    ClusterView, Config, ModuleId, NodeView, Reason, Resources, Scope, StickyId, StickyLevel, StickyPolicy, Usage, plan,
 };
 
 #[test]
@@ -160,8 +159,7 @@ fn a_node_that_is_not_connected_is_no_target() {
 /// One module is new, and every release has the other one. The release of n1 has both.
 #[test]
 fn a_server_goes_only_to_nodes_with_its_module() {
-    let specs: Vec<ServerSpec> =
-        (0..6).map(|index| ServerSpec { module: ModuleId(index % 3), sticky: StickyId(0), priority: 0 }).collect();
+    let specs: Vec<_> = (0..6).map(|index| spec(index % 3, 0)).collect();
     let nodes = vec![
         NodeView { missing: vec![ModuleId(0), ModuleId(1)], ..node("a@h") },
         NodeView { missing: vec![ModuleId(0)], ..node("b@h") },
@@ -221,8 +219,7 @@ fn any_level_still_refuses_a_node_that_matches_no_level() {
 #[test]
 fn classes_of_different_modules_do_not_share_the_limit_of_one_module() {
     let nodes = vec![NodeView { capacity: vec![limit(Scope::Module(ModuleId(1)), 0, 2)], ..node("a@h") }];
-    let specs: Vec<ServerSpec> =
-        (0..8).map(|index| ServerSpec { module: ModuleId(index % 2), sticky: StickyId(0), priority: 0 }).collect();
+    let specs: Vec<_> = (0..8).map(|index| spec(index % 2, 0)).collect();
     let mut drive = Drive::new(Config { modules: 2, ..config() }, &specs, view(nodes));
     let all = drive.move_all();
     assert_eq!(all.iter().filter(|attempt| attempt.id % 2 == 1).count(), 2);
@@ -235,8 +232,7 @@ fn the_plan_has_the_target_or_the_reason_of_each_server() {
         NodeView { capacity: vec![limit(Scope::Total, 0, 2)], ..node("a@h") },
         NodeView { capacity: vec![limit(Scope::Total, 0, 3)], ..node("b@h") },
     ];
-    let specs: Vec<ServerSpec> =
-        (0..6).map(|priority| ServerSpec { module: ModuleId(0), sticky: StickyId(0), priority }).collect();
+    let specs: Vec<_> = (0..6).map(|priority| spec(0, priority)).collect();
     let plan = plan(&config(), &specs, view(nodes)).expect("valid");
     assert_eq!(plan.per_target, [2, 3]);
     assert_eq!(plan.reasons, [(Reason::Capacity, 1)].into());
@@ -245,8 +241,7 @@ fn the_plan_has_the_target_or_the_reason_of_each_server() {
 
 #[test]
 fn servers_with_an_index_outside_the_tables_are_refused() {
-    let specs = [ServerSpec { module: ModuleId(1), sticky: StickyId(0), priority: 0 }];
-    let error = plan(&config(), &specs, view(vec![])).expect_err("module 1 of 1");
+    let error = plan(&config(), &[spec(1, 0)], view(vec![])).expect_err("module 1 of 1");
     assert!(error.to_string().contains("outside of 1 modules"), "{error}");
 }
 

@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{Drive, WALL, config, count, limit, node, view};
+use common::{Drive, MOVED, WALL, config, count, limit, node, spec, view};
 use handoff_core::time::Micros;
 use handoff_core::{
     Action, Balance, ClusterView, Config, Ended, Engine, EngineError, Event, Goal, Idle, ModuleId, NodeView, Outcome,
-    Reason, Resources, Scope, ServerId, ServerSpec, Shared, Source, StickyId, Usage, plan,
+    Reason, Resources, Scope, ServerId, Shared, Source, Usage, plan,
 };
 
 fn rebalance() -> Config {
@@ -49,9 +49,7 @@ fn a_source_moves_its_excess_to_the_node_that_lacks_it_and_keeps_the_rest() {
 
 #[test]
 fn the_least_important_servers_move() {
-    let servers: Vec<ServerSpec> = (0..60)
-        .map(|id| ServerSpec { module: ModuleId(0), sticky: StickyId(0), priority: if id < 30 { i32::MIN } else { 7 } })
-        .collect();
+    let servers: Vec<_> = (0..60).map(|id| spec(0, if id < 30 { i32::MIN } else { 7 })).collect();
     let mut drive = Drive::new(rebalance(), &servers, cluster(60, &[("b@h", 0)]));
     let moved = drive.move_all();
     assert_eq!(moved.len(), 30);
@@ -69,28 +67,23 @@ fn full_cluster() -> ClusterView {
 #[test]
 fn nothing_moves_for_each_idle_reason_and_the_report_has_that_reason() {
     let full = ("b@h", 0);
-    let change = |change: fn(&mut NodeView)| {
+    let changed = |at: usize, change: fn(&mut NodeView)| {
         let mut view = cluster(100, &[full]);
-        change(&mut view.nodes[1]);
-        view
-    };
-    let own = |change: fn(&mut NodeView)| {
-        let mut view = cluster(100, &[full]);
-        change(&mut view.nodes[0]);
+        change(&mut view.nodes[at]);
         view
     };
     let cases: [(Idle, ClusterView); 11] = [
         (Idle::WithinTolerance, cluster(100, &[("b@h", 91)])),
         (Idle::WithinTolerance, cluster(100, &[])),
         (Idle::TooFewServers, cluster(19, &[full])),
-        (Idle::NodeDraining, change(|node| node.draining = true)),
-        (Idle::DeployInProgress, change(|node| node.generation = Some("2".into()))),
-        (Idle::UnknownLoad, own(|node| node.servers = None)),
-        (Idle::UnknownLoad, change(|node| node.stamp_ms = WALL - 21_000)),
-        (Idle::UnknownLoad, own(|node| node.name = "other@h".into())),
+        (Idle::NodeDraining, changed(1, |node| node.draining = true)),
+        (Idle::DeployInProgress, changed(1, |node| node.generation = Some("2".into()))),
+        (Idle::UnknownLoad, changed(0, |node| node.servers = None)),
+        (Idle::UnknownLoad, changed(1, |node| node.stamp_ms = WALL - 21_000)),
+        (Idle::UnknownLoad, changed(0, |node| node.name = "other@h".into())),
         // The heartbeat is too old: the node does not count, and its share is unknown.
-        (Idle::WithinTolerance, change(|node| node.stamp_ms = WALL - 60_000)),
-        (Idle::WithinTolerance, change(|node| node.servers = None)),
+        (Idle::WithinTolerance, changed(1, |node| node.stamp_ms = WALL - 60_000)),
+        (Idle::WithinTolerance, changed(1, |node| node.servers = None)),
         (Idle::NoTarget, full_cluster()),
     ];
     for (idle, view) in cases {
@@ -241,15 +234,13 @@ fn a_plan_has_the_moves_of_the_rebalance() {
     assert_eq!(done.after.iter().map(|share| share.servers).collect::<Vec<_>>(), [50, 50, 50]);
 }
 
+fn order(id: u32) -> Action {
+    Action::Start { id: ServerId(id), target: "b@h".into(), attempt: 1, timeout: Micros::from_millis(1_000) }
+}
+
 #[test]
 fn an_engine_that_follows_refuses_an_order_below_the_share() {
     let mut drive = drive(100, &[("b@h", 0)]);
-    let order = |id| handoff_core::Action::Start {
-        id: ServerId(id),
-        target: "b@h".into(),
-        attempt: 1,
-        timeout: handoff_core::time::Micros::from_millis(1_000),
-    };
     let mut taken = 0;
     for id in 0..100 {
         match drive.engine.follow(drive.now, &order(id), &mut drive.shared) {
@@ -273,13 +264,7 @@ fn an_engine_that_follows_refuses_every_order_while_a_node_drains() {
     let mut view = cluster(100, &[("b@h", 0), ("c@h", 0)]);
     view.nodes[2].draining = true;
     let mut drive = Drive::new(rebalance(), &common::servers(100), view);
-    let order = handoff_core::Action::Start {
-        id: ServerId(0),
-        target: "b@h".into(),
-        attempt: 1,
-        timeout: handoff_core::time::Micros::from_millis(1_000),
-    };
-    let refused = drive.engine.follow(drive.now, &order, &mut drive.shared);
+    let refused = drive.engine.follow(drive.now, &order(0), &mut drive.shared);
     assert_eq!(refused, Err(EngineError::Unexpected { id: ServerId(0) }));
 }
 
@@ -329,7 +314,7 @@ impl Session {
 
     fn moved(&mut self, (id, attempt): (ServerId, u32), now: Micros, shared: &mut Shared) {
         let latency = Micros::from_millis(40);
-        let event = Event::Finished { id, attempt, outcome: Outcome::Moved { node: None }, latency };
+        let event = Event::Finished { id, attempt, outcome: MOVED, latency };
         self.follower.on_event(now, event.clone(), &mut self.own).expect("under way");
         self.leader.on_event(now, event, shared).expect("under way");
     }

@@ -39,9 +39,16 @@ pub fn two_targets() -> ClusterView {
     view(vec![node("a@h"), node("b@h")])
 }
 
-pub fn servers(count: usize) -> Vec<ServerSpec> {
-    vec![ServerSpec { module: ModuleId(0), sticky: StickyId(0), priority: 0 }; count]
+pub fn spec(module: u32, priority: i32) -> ServerSpec {
+    ServerSpec { module: ModuleId(module), sticky: StickyId(0), priority }
 }
+
+pub fn servers(count: usize) -> Vec<ServerSpec> {
+    vec![spec(0, 0); count]
+}
+
+/// The usual end of an attempt.
+pub const MOVED: Outcome = Outcome::Moved { node: None };
 
 /// An attempt that was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +126,7 @@ impl Drive {
     }
 
     pub fn moved(&mut self, attempt: &Attempt) {
-        self.finish(attempt, Outcome::Moved { node: None });
+        self.finish(attempt, MOVED);
     }
 
     /// Acknowledges every release ordered so far.

@@ -5,10 +5,8 @@ mod common;
 mod lagging;
 mod targets;
 
-use common::{Drive, config, node, servers, two_targets, view};
-use handoff_core::{
-    Blame, Config, Ended, EngineError, Event, ModuleId, Outcome, Reason, ServerId, ServerSpec, StickyId,
-};
+use common::{Drive, MOVED, config, node, servers, spec, two_targets, view};
+use handoff_core::{Blame, Config, Ended, EngineError, Event, Outcome, Reason, ServerId};
 
 #[test]
 fn all_servers_move_and_the_report_adds_up() {
@@ -25,8 +23,7 @@ fn all_servers_move_and_the_report_adds_up() {
 
 #[test]
 fn servers_move_by_priority_then_in_the_given_order() {
-    let spec = |priority| ServerSpec { module: ModuleId(0), sticky: StickyId(0), priority };
-    let specs = [spec(0), spec(5), spec(0), spec(9)];
+    let specs = [0, 5, 0, 9].map(|priority| spec(0, priority));
     let mut drive = Drive::new(Config { max_concurrency: 3, ..config() }, &specs, two_targets());
     let order: Vec<u32> = drive.poll().iter().map(|attempt| attempt.id).collect();
     assert_eq!(order, [3, 1, 0]);
@@ -193,7 +190,7 @@ fn displaced_servers_are_released_at_the_end() {
     drive.poll();
     assert!(drive.finished, "the other one still hangs, but the time is over");
     assert_eq!(drive.report().left, [(Reason::Deadline, 2)].into());
-    assert_eq!(drive.try_finish(&started[1], Outcome::Moved { node: None }), Err(EngineError::Finished));
+    assert_eq!(drive.try_finish(&started[1], MOVED), Err(EngineError::Finished));
     assert_eq!(drive.report().moved, 0, "what was reported stays reported");
 }
 
