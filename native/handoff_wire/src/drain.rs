@@ -1,14 +1,22 @@
-//! The small messages of a drain: `drain_start` and `started`, `keepalive`, `progress`, `report`, `drain_close`.
+//! The messages of a drain that was opened: `drain_start` and `started`, `orders` and `events`, `keepalive`,
+//! `progress`, `report`, `drain_close`.
 //!
 //! Guarantees
 //! - The deadline is sent as remaining time, so that no common clock is needed. The transmission time only
 //!   shortens it.
 //! - `keepalive` and `drain_close` have no field except the drain's id.
-//! - Progress and report have the keys of the embedded engine's.
+//! - Orders, events, progress and report have the shapes of the embedded engine's. The view is a message of
+//!   its own.
 
-use handoff_core::{Progress, Report};
+use etf::{Error, Term, list, read_each, read_value, value};
+use handoff_core::{Action, Event, Progress, Report};
 
-use crate::body::{DrainId, body};
+use crate::body::{DrainId, body, values};
+
+/// The most orders in one message: as many as attempts may be in flight.
+pub const MAX_ORDERS: usize = 10_000;
+/// The most events in one message. A drainer sends its events as soon as it has some.
+pub const MAX_EVENTS: usize = 10_000;
 
 /// How often each side of a drain sends a message, in milliseconds.
 pub const KEEPALIVE_MS: u64 = 500;
@@ -27,6 +35,29 @@ pub struct DrainStart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Started {
     pub id: DrainId,
+}
+
+/// `{durable_handoff, 1, orders, Id, [{start, Server, Target, Attempt, TimeoutMs} | {release, Server} |
+/// finish]}`: for the drainer, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Orders {
+    pub id: DrainId,
+    pub actions: Vec<Action>,
+}
+
+impl Orders {
+    /// Splits the engine's actions into messages that the other side accepts.
+    pub fn split(id: DrainId, actions: &[Action]) -> impl Iterator<Item = Orders> + '_ {
+        actions.chunks(MAX_ORDERS).map(move |actions| Orders { id, actions: actions.to_vec() })
+    }
+}
+
+/// `{durable_handoff, 1, events, Id, [{finished, Server, Attempt, Outcome, LatencyUs} | {stopped, Server} |
+/// {released, Server} | {node_down, Name} | cancel]}`: outcomes of orders, and other events at the source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Events {
+    pub id: DrainId,
+    pub events: Vec<Event>,
 }
 
 /// `{durable_handoff, 1, keepalive, Id}`: the drainer still runs.
@@ -57,7 +88,22 @@ pub struct DrainClose {
 
 body!(DrainStart = "drain_start": id, left_ms);
 body!(Started = "started": id);
+body!(Orders = "orders": id, actions);
+body!(Events = "events": id, events);
 body!(Keepalive = "keepalive": id);
 body!(ProgressUpdate = "progress": id, progress);
 body!(ReportMessage = "report": id, report);
 body!(DrainClose = "drain_close": id);
+
+values! {
+    Vec<Action>: |actions| list(actions.iter().map(value)), read_actions;
+    Vec<Event>: |events| list(events.iter().map(value)), read_events;
+}
+
+fn read_actions(term: &Term, _: &'static str) -> Result<Vec<Action>, Error> {
+    read_each(term, "orders", MAX_ORDERS, |order| read_value(order, "order"))
+}
+
+fn read_events(term: &Term, field: &'static str) -> Result<Vec<Event>, Error> {
+    read_each(term, field, MAX_EVENTS, |event| read_value(event, "event"))
+}

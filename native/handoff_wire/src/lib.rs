@@ -90,27 +90,25 @@ pub mod announce;
 mod body;
 pub mod drain;
 pub mod error;
-pub mod events;
 pub mod message;
 pub mod open;
 pub mod operator;
-pub mod orders;
 pub mod refuse;
 pub mod servers;
 pub mod view;
 
 pub use announce::{Announce, Welcome};
 pub use body::DrainId;
-pub use drain::{DrainClose, DrainStart, KEEPALIVE_MS, Keepalive, ProgressUpdate, ReportMessage, SILENCE_MS, Started};
+pub use drain::{
+    DrainClose, DrainStart, Events, KEEPALIVE_MS, Keepalive, Orders, ProgressUpdate, ReportMessage, SILENCE_MS, Started,
+};
 pub use error::WireError;
-pub use events::Events;
 pub use message::{AGENT_PROCESS, Message, NODE_PROCESS, VERSION};
 pub use open::{DrainOpen, Opened, RebalanceOpen};
 pub use operator::{
     CordonDone, CordonRequest, Describe, Description, DrainDone, DrainRequest, DrainStep, MoveDone, MoveRequest,
     PlanDone, PlanSummary, REBALANCE_SETTINGS, RebalanceRequest, RequestId, SupervisorInfo,
 };
-pub use orders::Orders;
 pub use refuse::{Refuse, RefuseReason};
 pub use servers::Servers;
 pub use view::{ViewPart, ViewParts};

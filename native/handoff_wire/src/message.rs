@@ -7,15 +7,13 @@ use etf::{Checked, Term, atom, atom_name, elements, encode, read_u64, tuple, uin
 
 use crate::announce::{Announce, Welcome};
 use crate::body::Body;
-use crate::drain::{DrainClose, DrainStart, Keepalive, ProgressUpdate, ReportMessage, Started};
+use crate::drain::{DrainClose, DrainStart, Events, Keepalive, Orders, ProgressUpdate, ReportMessage, Started};
 use crate::error::WireError;
-use crate::events::Events;
 use crate::open::{DrainOpen, Opened, RebalanceOpen};
 use crate::operator::{
     CordonDone, CordonRequest, Describe, Description, DrainDone, DrainRequest, DrainStep, MoveDone, MoveRequest,
     PlanDone, RebalanceRequest,
 };
-use crate::orders::Orders;
 use crate::refuse::Refuse;
 use crate::servers::Servers;
 use crate::view::ViewPart;
