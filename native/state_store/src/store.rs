@@ -5,8 +5,7 @@ mod proof;
 mod write;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,20 +34,11 @@ struct Inner {
     read_only: bool,
     assume_conditions: bool,
     identity: Identity,
-    counts: Counts,
-}
-
-#[derive(Default)]
-struct Counts {
-    requests: AtomicU64,
-    retries: AtomicU64,
-    slow_downs: AtomicU64,
-    readbacks: AtomicU64,
-    cached: AtomicU64,
+    stats: Mutex<Stats>,
 }
 
 /// What a store has done since it was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Requests sent, including retries.
     pub requests: u64,
@@ -83,7 +73,7 @@ impl Store {
             read_only: settings.read_only,
             assume_conditions: settings.assume_conditions,
             identity: Identity::new(url, settings),
-            counts: Counts::default(),
+            stats: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -94,15 +84,11 @@ impl Store {
     }
 
     pub fn stats(&self) -> Stats {
-        let counts = &self.inner.counts;
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Stats {
-            requests: load(&counts.requests),
-            retries: load(&counts.retries),
-            slow_downs: load(&counts.slow_downs),
-            readbacks: load(&counts.readbacks),
-            cached: load(&counts.cached),
-        }
+        *self.counts()
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Stats> {
+        self.inner.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks that the store answers, the bucket exists, the credentials are valid, and the store keeps one
@@ -125,7 +111,7 @@ impl Store {
     pub async fn get(&self, key: &str, consistent: bool, limits: Limits) -> Result<Object, Error> {
         let key = self.key(key)?;
         if let Some(object) = self.inner.cache.take(&key) {
-            self.inner.counts.cached.fetch_add(1, Ordering::Relaxed);
+            self.counts().cached += 1;
             return Ok(object);
         }
         self.request(limits, async |course| match self.read(&key, consistent, course).await {
@@ -227,14 +213,14 @@ impl Store {
     }
 
     fn count(&self, course: &Course) {
-        let counts = &self.inner.counts;
-        counts.retries.fetch_add(u64::from(course.retries), Ordering::Relaxed);
-        counts.slow_downs.fetch_add(u64::from(course.slow_downs), Ordering::Relaxed);
+        let mut counts = self.counts();
+        counts.retries += u64::from(course.retries);
+        counts.slow_downs += u64::from(course.slow_downs);
     }
 
     /// Sends a request once. One that hangs counts as lost.
     async fn attempt<T>(&self, sending: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        self.inner.counts.requests.fetch_add(1, Ordering::Relaxed);
+        self.counts().requests += 1;
         tokio::time::timeout(self.inner.attempt_timeout, sending).await.unwrap_or(Err(Error::Timeout))
     }
 }

@@ -1,7 +1,5 @@
 //! Writes under a condition.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 
 use super::Store;
@@ -50,7 +48,7 @@ impl Store {
         let lost = course.unsure;
         match self.read(key, true, course).await {
             Ok(there) if there.body == *body && read_back => {
-                self.inner.counts.readbacks.fetch_add(1, Ordering::Relaxed);
+                self.counts().readbacks += 1;
                 Ok(Met::Nothing(there.etag))
             }
             Ok(there) if claims && tombstone::is_abandoned(&there.body) => {
