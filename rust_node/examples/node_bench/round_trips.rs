@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use etf::{atom, tuple, uint};
 use rust_node::distribution::dial::dial;
+use rust_node::distribution::tls::{Tls, TlsFiles};
 use rust_node::distribution::{Inbound, Mailbox, Node, Process, names};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -54,7 +55,9 @@ impl Done {
 
 pub async fn measure(rounds: usize, round_ms: u64) -> anyhow::Result<Vec<RoundTrips>> {
     let directory = tempfile::tempdir()?;
-    let (tls, erl) = certificates::make(directory.path())?;
+    let erl = format!("-proto_dist inet_tls {}", certificates::write(directory.path(), directory.path())?);
+    let file = |name: &str| directory.path().join(name);
+    let tls = Tls::load(&TlsFiles { ca: file("ca.pem"), certificate: file("cert.pem"), key: file("key.pem") })?;
     let mut rows = Vec::new();
     for (transport, tls, erl) in [("tcp", None, String::new()), ("tls", Some(tls), erl)] {
         let (echo, asker) = (unique("echo", "localhost"), unique("asker", "localhost"));

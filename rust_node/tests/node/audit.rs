@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::support::{BINARY, SOON, ask, text};
+use crate::support::{BINARY, SOON, Written, ended, text};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use state_store::{Condition, Limits, Readback, Settings, Store, Write};
@@ -43,8 +43,8 @@ impl Place {
         self.put(&format!("x/__nodes/{node}"), heartbeat.to_string().into_bytes()).await;
     }
 
-    fn audit(&self, more: &[&str]) -> Output {
-        audit(&url(self.directory.path()), more)
+    fn audit(&self, code: i32, more: &[&str]) -> Written {
+        audit(code, &url(self.directory.path()), more)
     }
 }
 
@@ -52,8 +52,8 @@ fn url(path: &Path) -> String {
     format!("file://{}", path.display())
 }
 
-fn audit(store: &str, more: &[&str]) -> Output {
-    ask(&[&["audit", "--store", store, "--prefix", "x/"], more].concat())
+fn audit(code: i32, store: &str, more: &[&str]) -> Written {
+    ended(code, &[&["audit", "--store", store, "--prefix", "x/"], more].concat())
 }
 
 /// Every file with its content and the time of its last change.
@@ -77,9 +77,7 @@ async fn a_store_without_problems_is_exit_code_0() {
     let place = Place::new();
     place.put_recorded("running/nested").await;
     place.put_heartbeat("app@vm").await;
-    let output = place.audit(&[]);
-    let said = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
+    let said = place.audit(0, &[]).out;
     assert!(said.starts_with("1 servers") && said.contains("app@vm"), "{said}");
 }
 
@@ -89,15 +87,11 @@ async fn problems_are_listed_as_a_table_and_as_json_with_exit_code_4() {
     place.put_recorded("running/nested").await;
     place.put_recorded("stopped_graceful/nested").await;
     place.put("x/broken", b"{".to_vec()).await;
-    let output = place.audit(&[]);
-    let said = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(4), "{said}{}", text(&output.stderr));
+    let said = place.audit(4, &[]).out;
     for expected in ["2 servers", "x/running/nested  on app@vm: no heartbeat", "x/broken  it is not a JSON envelope"] {
         assert!(said.contains(expected), "{expected} is not in\n{said}");
     }
-    let output = place.audit(&["--json"]);
-    assert_eq!(output.status.code(), Some(4));
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = place.audit(4, &["--json"]).json();
     assert_eq!(report["by_status"], json!({"running": 1, "stopped_graceful": 1}));
     assert_eq!(report["orphans"]["first"][0]["key"], "x/running/nested");
     assert_eq!(report["unreadable"]["first"][0]["key"], "x/broken");
@@ -112,7 +106,7 @@ async fn nothing_in_the_store_is_changed() {
     let file = std::fs::File::create(&left).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(7_200)).unwrap();
     let before = everything(place.directory.path());
-    assert_eq!(place.audit(&[]).status.code(), Some(4));
+    place.audit(4, &[]);
     assert_eq!(everything(place.directory.path()), before);
 }
 
@@ -120,17 +114,14 @@ async fn nothing_in_the_store_is_changed() {
 fn a_store_that_does_not_exist_is_exit_code_1_and_is_not_created() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing");
-    let output = audit(&url(&missing), &[]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("opening the directory"), "{}", text(&output.stderr));
+    let said = audit(1, &url(&missing), &[]).err;
+    assert!(said.contains("opening the directory"), "{said}");
     assert!(!missing.exists());
 }
 
 #[test]
 fn credentials_in_the_url_are_refused_and_not_repeated() {
-    let output = audit("s3://key:hunter22@bucket", &[]);
-    assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
+    let said = audit(1, "s3://key:hunter22@bucket", &[]).err;
     assert!(said.contains("s3://BUCKET/PATH") && !said.contains("hunter22"), "{said}");
 }
 

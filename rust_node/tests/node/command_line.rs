@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::Instant;
 
-use crate::support::{self, Node, SOON, ask, text, unused_port};
+use crate::support::{self, Node, SOON, ask, ended, text, unused_port};
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(support::BINARY)
@@ -15,15 +15,18 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         .expect("it runs")
 }
 
+/// A file with that text, in a directory that is removed with the test.
+fn written(text: &str) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    std::fs::write(&file, text).expect("written");
+    (directory, file.display().to_string())
+}
+
 #[test]
 fn every_wrong_setting_is_named_and_the_exit_code_is_2() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("node.toml");
-    std::fs::write(&file, "htpp = '127.0.0.1:1'\ntick_time_s = 1\n").expect("written");
-    let output = run(
-        &["run", "--config", &file.display().to_string(), "--connect", "nohost"],
-        &[("DURABLE_HANDOFF_LOG_FORMAT", "xml")],
-    );
+    let (_directory, file) = written("htpp = '127.0.0.1:1'\ntick_time_s = 1\n");
+    let output = run(&["run", "--config", &file, "--connect", "nohost"], &[("DURABLE_HANDOFF_LOG_FORMAT", "xml")]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     for expected in ["did you mean http?", "tick_time_s", "connect: ", "log_format", "cookie"] {
@@ -34,19 +37,14 @@ fn every_wrong_setting_is_named_and_the_exit_code_is_2() {
 #[test]
 fn one_mistake_gives_one_error() {
     for arguments in [&["run", "--connect", "nohost"][..], &["drain", "nohost"], &["run", "--listen", "nowhere"]] {
-        let output = ask(arguments);
-        let said = text(&output.stderr);
-        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        let said = ended(2, arguments).err;
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
 
 #[test]
 fn an_error_names_only_flags_that_the_command_has() {
-    let said = |arguments: &[&str]| {
-        let output = ask(arguments);
-        assert_eq!(output.status.code(), Some(2), "{output:?}");
-        text(&output.stderr)
-    };
+    let said = |arguments: &[&str]| ended(2, arguments).err;
     for command in ["nodes", "doctor", "rebalance"] {
         assert!(!said(&[command]).contains("listen"), "{command} has no --listen");
     }
@@ -57,20 +55,15 @@ fn an_error_names_only_flags_that_the_command_has() {
 #[test]
 fn a_second_node_of_one_name_on_one_machine_is_told_so() {
     let first = Node::start(&[]);
-    let arguments = ["run", "--name", &*first.name, "--listen", "127.0.0.1:0"];
-    let second = ask(&arguments);
-    let said = text(&second.stderr);
+    let said = ended(1, &["run", "--name", &first.name, "--listen", "127.0.0.1:0"]).err;
     let name = first.name.split('@').next().expect("a name");
     assert!(said.contains(name) && said.contains("another node"), "{said}");
-    assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]
 fn an_error_about_a_node_argument_does_not_name_a_setting() {
-    let wrong = |arguments: &[&str]| {
-        let output = ask(arguments);
-        text(&output.stderr)
-    };
+    let wrong = |arguments: &[&str]| text(&ask(arguments).stderr);
     for arguments in [
         &["cordon", "appx"][..],
         &["uncordon", "appx"],
@@ -104,18 +97,11 @@ fn help_of_commands_that_only_ask_lists_no_flags_of_run() {
 
 #[test]
 fn a_command_does_not_take_the_name_of_the_node_that_its_file_is_for() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("node.toml");
-    std::fs::write(&file, "name = 'rust'\nlisten = 'nowhere'\nconnect = 'a@127.0.0.1'\n").expect("written");
-    let file = file.display().to_string();
-    let code = |arguments: &[&str]| {
-        let arguments: Vec<&str> = arguments.iter().copied().chain(["--config", &file]).collect();
-        ask(&arguments).status.code()
-    };
+    let (_directory, file) = written("name = 'rust'\nlisten = 'nowhere'\nconnect = 'a@127.0.0.1'\n");
     // Only settings of `run` are wrong in the file, so the command gets as far as connecting.
-    assert_eq!(code(&["run"]), Some(2));
-    assert_eq!(code(&["drain", "nobody_here@127.0.0.1"]), Some(3));
-    assert_eq!(code(&["nodes"]), Some(3));
+    ended(2, &["run", "--config", &file]);
+    ended(3, &["drain", "nobody_here@127.0.0.1", "--config", &file]);
+    ended(3, &["nodes", "--config", &file]);
 }
 
 #[test]
@@ -126,11 +112,9 @@ fn there_is_no_cookie_flag_on_the_command_line() {
 
 #[test]
 fn a_cookie_file_that_others_can_read_is_refused() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("cookie");
-    std::fs::write(&file, "secret").expect("written");
+    let (_directory, file) = written("secret");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("set");
-    let output = run(&["run", "--connect", "a@127.0.0.1", "--cookie-file", &file.display().to_string()], &[]);
+    let output = run(&["run", "--connect", "a@127.0.0.1", "--cookie-file", &file], &[]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("chmod 600") && !said.contains("secret"), "{said}");
@@ -138,8 +122,7 @@ fn a_cookie_file_that_others_can_read_is_refused() {
 
 #[test]
 fn no_node_that_can_be_reached_is_exit_code_3() {
-    let output = ask(&["nodes", "--connect", "nobody_here@127.0.0.1"]);
-    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    ended(3, &["nodes", "--connect", "nobody_here@127.0.0.1"]);
 }
 
 #[tokio::test]
@@ -215,19 +198,13 @@ async fn a_node_that_reaches_nobody_is_not_ready() {
 fn an_http_address_that_is_taken_is_named_and_the_exit_code_is_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
-    let output = ask(&["run", "--connect", "nobody_here@127.0.0.1", "--http", &address]);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let said = ended(1, &["run", "--connect", "nobody_here@127.0.0.1", "--http", &address]).err;
     assert!(said.contains(&format!("cannot serve HTTP on {address}: Address already in use")), "{said}");
 }
 
 #[test]
 fn a_setting_is_taken_from_flag_then_variable_then_file() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("node.toml");
-    std::fs::write(&file, "tick_time_s = 1\nlog_format = 'json'\nconnect = 'a@127.0.0.1'\nepmd_port = 0")
-        .expect("written");
-    let file = file.display().to_string();
+    let (_directory, file) = written("tick_time_s = 1\nlog_format = 'json'\nconnect = 'a@127.0.0.1'\nepmd_port = 0");
     // Each source has a different wrong value, so the error shows which source was used.
     let said = |arguments: &[&str], environment: &[(&str, &str)]| {
         let arguments: Vec<&str> = ["run", "--config", &file].into_iter().chain(arguments.iter().copied()).collect();
@@ -271,8 +248,8 @@ async fn a_running_node_says_what_it_coordinates() {
 #[test]
 fn the_status_of_a_node_that_does_not_run_is_exit_code_3() {
     let (_held, port) = unused_port();
-    assert_eq!(run(&["status", "--http", &format!("127.0.0.1:{port}")], &[]).status.code(), Some(3));
-    assert_eq!(run(&["status", "--http", "nonsense"], &[]).status.code(), Some(2));
+    ended(3, &["status", "--http", &format!("127.0.0.1:{port}")]);
+    ended(2, &["status", "--http", "nonsense"]);
 }
 
 #[test]
@@ -285,8 +262,7 @@ fn a_service_that_is_not_our_node_is_an_error_and_not_a_table() {
         let _asked = stream.read(&mut [0; 4_096]).expect("read");
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").expect("answered");
     });
-    let output = run(&["status", "--http", &address], &[]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    ended(1, &["status", "--http", &address]);
     answering.join().expect("answered");
 }
 

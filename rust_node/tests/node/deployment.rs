@@ -9,17 +9,17 @@ use serde::Deserialize;
 use serde_yaml_ng::Value;
 
 #[derive(Debug, Parser)]
-struct Cli {
+pub struct Cli {
     #[command(flatten)]
-    flags: Flags,
+    pub flags: Flags,
 }
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/deployment").join(name)
 }
 
-fn text(name: &str) -> String {
-    std::fs::read_to_string(path(name)).expect("in the repository")
+pub fn text(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// The first resource of that kind in the manifest.

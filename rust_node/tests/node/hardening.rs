@@ -53,14 +53,19 @@ over_both_families! {
     http_that_is_none_or_that_does_not_end,
 }
 
+async fn node_and_peer(host: IpAddr) -> (Node, Peer) {
+    let node = Node::start_at(host, &[]);
+    let peer = Peer::connect(&node).await;
+    (node, peer)
+}
+
 async fn still_serves_in_bounds(mut node: Node) {
     still_serves(&mut node).await;
     assert!(node.memory() < BOUND, "{}", node.memory());
 }
 
 async fn a_frame_longer_than_the_limit(host: IpAddr) {
-    let node = Node::start_at(host, &[]);
-    let mut peer = Peer::connect(&node).await;
+    let (node, mut peer) = node_and_peer(host).await;
     peer.stream.write_all(&[0xff; 4]).await.expect("sent");
     assert!(peer.receive().await.is_none(), "dropped");
     node.refused("frame_too_long", 1.0).await;
@@ -68,8 +73,7 @@ async fn a_frame_longer_than_the_limit(host: IpAddr) {
 }
 
 async fn a_frame_of_an_unknown_type(host: IpAddr) {
-    let mut node = Node::start_at(host, &[]);
-    let mut peer = Peer::connect(&node).await;
+    let (mut node, mut peer) = node_and_peer(host).await;
     peer.stream.write_all(&[0, 0, 0, 2, 131, 68]).await.expect("sent");
     assert!(peer.receive().await.is_none(), "dropped");
     node.refused("frame_type", 1.0).await;
@@ -126,8 +130,7 @@ async fn every_hostile_term(host: IpAddr) {
 }
 
 async fn an_unknown_control_message(host: IpAddr) {
-    let mut node = Node::start_at(host, &[]);
-    let mut peer = Peer::connect(&node).await;
+    let (mut node, mut peer) = node_and_peer(host).await;
     peer.raw(&etf::tuple([etf::uint(99), etf::uint(1)]), &[]).await.expect("sent");
     node.refused("operation", 1.0).await;
     assert!(peer.ping().await, "refused, not dropped");
@@ -145,8 +148,7 @@ async fn a_wrong_cookie(host: IpAddr) {
 }
 
 async fn a_wrong_cookie_does_not_end_the_connection_of_the_node_it_names(host: IpAddr) {
-    let node = Node::start_at(host, &[]);
-    let mut peer = Peer::connect(&node).await;
+    let (node, mut peer) = node_and_peer(host).await;
     let refused = Peer::connect_as(&node, &peer.name, "another").await;
     assert!(refused.is_err());
     assert!(peer.ping().await);
@@ -238,8 +240,7 @@ async fn http_that_is_none_or_that_does_not_end(host: IpAddr) {
 }
 
 async fn a_peer_that_does_not_read(host: IpAddr) {
-    let node = Node::start_at(host, &[]);
-    let mut peer = Peer::connect(&node).await;
+    let (node, mut peer) = node_and_peer(host).await;
     // Far more bytes than may be queued.
     for _ in 0..100 {
         if peer.ask_for(900_000).await.is_err() {

@@ -13,6 +13,12 @@ use handoff_wire::{
 
 const ID: DrainId = DrainId(1);
 
+async fn node_and_peer() -> (Node, Peer) {
+    let node = Node::start(&[]);
+    let peer = Peer::connect(&node).await;
+    (node, peer)
+}
+
 fn open(peer: &Peer, count: u32) -> DrainOpen {
     DrainOpen {
         id: ID,
@@ -77,8 +83,7 @@ async fn refusal(peer: &mut Peer) -> RefuseReason {
 
 #[tokio::test]
 async fn a_message_of_a_newer_version_is_refused() {
-    let node = Node::start(&[]);
-    let mut peer = Peer::connect(&node).await;
+    let (node, mut peer) = node_and_peer().await;
     let newer = etf::tuple([etf::atom("durable_handoff"), etf::uint(2), etf::atom("keepalive"), etf::uint(1)]);
     peer.send_to(NODE_PROCESS, &etf::encode(&newer).expect("encodes")).await.expect("sent");
     assert_eq!(refusal(&mut peer).await, RefuseReason::Version { got: 2, takes: 1 });
@@ -88,8 +93,7 @@ async fn a_message_of_a_newer_version_is_refused() {
 /// Thousands of messages of unknown kinds, as a later release might send them.
 #[tokio::test]
 async fn messages_of_an_unknown_kind_leave_room_for_other_refusals() {
-    let mut node = Node::start(&[]);
-    let mut peer = Peer::connect(&node).await;
+    let (mut node, mut peer) = node_and_peer().await;
     let mut wrong = open(&peer, 1);
     wrong.config.max_attempts = 0;
     peer.tell(wrong).await;
@@ -114,8 +118,7 @@ async fn messages_of_an_unknown_kind_leave_room_for_other_refusals() {
 
 #[tokio::test]
 async fn messages_out_of_order_end_their_drain() {
-    let mut node = Node::start(&[]);
-    let mut peer = Peer::connect(&node).await;
+    let (mut node, mut peer) = node_and_peer().await;
     peer.tell_all([open(&peer, 10).into(), DrainStart { id: ID, left_ms: 1_000 }.into()]).await;
     assert!(matches!(refusal(&mut peer).await, RefuseReason::OutOfOrder { .. }));
     node.counted("drains_ended_total{kind=\"refused\"}", 1.0).await;
@@ -124,8 +127,7 @@ async fn messages_out_of_order_end_their_drain() {
 
 #[tokio::test]
 async fn messages_for_an_unknown_drain_are_refused() {
-    let mut node = Node::start(&[]);
-    let mut peer = Peer::connect(&node).await;
+    let (mut node, mut peer) = node_and_peer().await;
     peer.tell(Keepalive { id: ID }).await;
     assert_eq!(refusal(&mut peer).await, RefuseReason::UnknownDrain);
     node.refused("unknown_drain", 1.0).await;
@@ -134,8 +136,7 @@ async fn messages_for_an_unknown_drain_are_refused() {
 
 #[tokio::test]
 async fn duplicated_messages_change_nothing() {
-    let node = Node::start(&[]);
-    let mut peer = Peer::connect(&node).await;
+    let (node, mut peer) = node_and_peer().await;
     let (id, attempt) = start(&mut peer, 1_000).await[0];
     let event = Event::Finished { id, attempt, outcome: Outcome::Moved { node: None }, latency: Micros(10) };
     let events = Events { id: ID, events: vec![event; 1_000] };
@@ -176,8 +177,7 @@ async fn messages_about_a_drain_of_another_node_are_refused() {
 
 #[tokio::test]
 async fn a_drain_of_a_million_servers_uses_little_memory() {
-    let node = Node::start(&[]);
-    let mut peer = Peer::connect(&node).await;
+    let (node, mut peer) = node_and_peer().await;
     let before = node.memory();
     let count = 1_000_000;
     let mut open = open(&peer, count);
@@ -197,8 +197,7 @@ async fn a_drain_of_a_million_servers_uses_little_memory() {
 
 #[tokio::test]
 async fn a_drainer_that_falls_silent_is_told_that_its_drain_has_ended() {
-    let node = Node::start(&[]);
-    let mut peer = Peer::connect(&node).await;
+    let (node, mut peer) = node_and_peer().await;
     start(&mut peer, 1_000).await;
     let reason = tokio::time::timeout(SOON, refusal(&mut peer)).await.expect("told");
     assert_eq!(reason, RefuseReason::Silent);

@@ -1,10 +1,9 @@
 //! `drain` against a BEAM that acts as the agent: the text, the JSON and the exit code of each possible
 //! result.
 
-use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::{Otp, Process, ask, node_name, otps, program, text};
+use crate::support::{Otp, Process, Written, ask, ended, node_name, otps, program, text};
 
 const OPERATOR: &str = include_str!("beam/operator.exs");
 
@@ -15,55 +14,38 @@ fn agent(otp: Otp, mode: &str) -> (Process, String) {
     (beam, name)
 }
 
-fn command(node: &str, flags: &[&str]) -> Command {
-    program(&[&["drain", node, "--supervisor", "MyApp.Durable"], flags].concat())
-}
-
-fn json(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("JSON and nothing else: {error}: {output:?}"))
-}
-
-fn drain(node: &str, flags: &[&str]) -> Output {
-    command(node, flags).output().expect("it runs")
-}
-
-fn texts(output: &Output) -> (String, String) {
-    (text(&output.stdout), text(&output.stderr))
+fn drain(code: i32, node: &str, flags: &[&str]) -> Written {
+    ended(code, &[&["drain", node, "--supervisor", "MyApp.Durable"], flags].concat())
 }
 
 #[test]
 fn a_drain_that_moves_everything_ends_with_its_report_and_0() {
     for otp in otps() {
         let (mut beam, name) = agent(otp, "done");
-        let output = drain(&name, &["--timeout-ms", "5000"]);
-        let (said, progress) = texts(&output);
+        let Written { out, err } = drain(0, &name, &["--timeout-ms", "5000"]);
         assert_eq!(beam.line("asked "), "MyApp.Durable 5000 false");
-        assert_eq!(output.status.code(), Some(0), "{said} {progress}");
-        assert!(said.contains("20 of 20 servers moved in 1500 ms (done)") && said.contains("b@h"), "{said}");
-        assert!(progress.contains("3/20 done"), "not a terminal, so lines: {progress}");
+        assert!(out.contains("20 of 20 servers moved in 1500 ms (done)") && out.contains("b@h"), "{out}");
+        assert!(err.contains("3/20 done"), "not a terminal, so lines: {err}");
     }
 }
 
 #[test]
 fn a_node_with_one_supervisor_needs_no_name_for_it_and_one_with_several_names_them() {
     let (mut beam, name) = agent(otps()[0], "done");
-    let output = ask(&["drain", &name]);
-    assert_eq!((output.status.code(), &*beam.line("asked ")), (Some(0), "MyApp.Durable nil false"), "{output:?}");
-    assert!(texts(&output).0.starts_with("MyApp.Durable on "), "{output:?}");
+    let output = ended(0, &["drain", &name]);
+    assert_eq!(beam.line("asked "), "MyApp.Durable nil false");
+    assert!(output.out.starts_with("MyApp.Durable on "), "{output:?}");
     for (mode, expected, code) in [("several", "--supervisor takes one of: A, B", 2), ("bare", "has a Drainer", 6)] {
         let (_beam, name) = agent(otps()[0], mode);
-        let output = ask(&["drain", &name]);
-        assert_eq!(output.status.code(), Some(code), "{output:?}");
-        assert!(texts(&output).1.contains(expected), "{output:?}");
+        let output = ended(code, &["drain", &name]);
+        assert!(output.err.contains(expected), "{output:?}");
     }
 }
 
 #[test]
 fn a_drain_that_leaves_servers_is_exit_code_5_and_json_says_why() {
     let (_beam, name) = agent(otps()[0], "left");
-    let output = drain(&name, &["--json"]);
-    assert_eq!(output.status.code(), Some(5), "{output:?}");
-    let report = json(&output);
+    let report = drain(5, &name, &["--json"]).json();
     assert_eq!((&report["moved"], &report["left"]["no_target"]), (&17.into(), &2.into()));
     assert_eq!((&report["gap_us"]["p99"], &report["targets"]["b@h"]), (&41_000.into(), &17.into()));
 }
@@ -71,10 +53,8 @@ fn a_drain_that_leaves_servers_is_exit_code_5_and_json_says_why() {
 #[test]
 fn a_dry_run_asks_for_a_plan_and_ends_with_5_when_servers_would_stay() {
     let (mut beam, name) = agent(otps()[0], "plan");
-    let output = drain(&name, &["--dry-run", "--json"]);
+    let plan = drain(5, &name, &["--dry-run", "--json"]).json();
     assert_eq!(beam.line("asked "), "MyApp.Durable nil true");
-    assert_eq!(output.status.code(), Some(5), "{output:?}");
-    let plan = json(&output);
     assert_eq!((&plan["dry_run"], &plan["moved"], &plan["left"]["no_target"]), (&true.into(), &18.into(), &2.into()));
     assert_eq!((&plan["estimate_us"], plan.get("attempts")), (&1_500_000.into(), None));
 }
@@ -82,9 +62,8 @@ fn a_dry_run_asks_for_a_plan_and_ends_with_5_when_servers_would_stay() {
 #[test]
 fn a_node_of_an_earlier_release_answers_a_dry_run_with_a_report_which_is_shown_as_a_plan() {
     let (_beam, name) = agent(otps()[0], "done");
-    let output = drain(&name, &["--dry-run"]);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(texts(&output).0.contains("dry run: 20 of 20 servers would move"), "{output:?}");
+    let output = drain(0, &name, &["--dry-run"]);
+    assert!(output.out.contains("dry run: 20 of 20 servers would move"), "{output:?}");
 }
 
 #[test]
@@ -93,9 +72,8 @@ fn a_node_that_refuses_or_has_no_agent_is_exit_code_6() {
         [("refuse", "refuses: supervisor: there is no Nope"), ("none", "durable_handoff does not run there")]
     {
         let (_beam, name) = agent(otps()[0], mode);
-        let output = drain(&name, &[]);
-        assert_eq!(output.status.code(), Some(6), "{output:?}");
-        assert!(texts(&output).1.contains(expected), "{output:?}");
+        let output = drain(6, &name, &[]);
+        assert!(output.err.contains(expected), "{output:?}");
     }
 }
 
@@ -103,77 +81,62 @@ fn a_node_that_refuses_or_has_no_agent_is_exit_code_6() {
 fn a_node_that_is_lost_during_the_drain_is_exit_code_7_and_says_that_the_drain_may_continue() {
     for mode in ["exit", "vanish"] {
         let (_beam, name) = agent(otps()[0], mode);
-        let output = drain(&name, &[]);
-        assert_eq!(output.status.code(), Some(7), "{output:?}");
-        assert!(texts(&output).1.contains("the drain may go on there"), "{output:?}");
+        let output = drain(7, &name, &[]);
+        assert!(output.err.contains("the drain may go on there"), "{output:?}");
     }
 }
 
 #[test]
 fn an_unreachable_node_is_exit_code_3_and_a_wrong_name_is_2() {
-    let code = |node: &str, flags: &[&str]| drain(node, flags).status.code();
-    assert_eq!(code(&node_name("nobody"), &[]), Some(3));
-    assert_eq!(code("no_host", &[]), Some(2));
-    assert_eq!(code(&node_name("nobody"), &["--timeout-ms", "0"]), Some(2));
+    drain(3, &node_name("nobody"), &[]);
+    drain(2, "no_host", &[]);
+    drain(2, &node_name("nobody"), &["--timeout-ms", "0"]);
 }
 
 #[test]
 fn an_interrupted_command_says_that_the_drain_continues_and_it_does() {
     let (mut beam, name) = agent(otps()[0], "hold");
-    let mut process = shown(&name);
+    let mut process = Process::spawn(&mut program(&["drain", &name]));
+    process.line("3/20 done");
     process.signal("-INT");
     assert_eq!(process.line("the drain goes on at "), name);
     assert_eq!(process.exit_code(), Some(130));
     // Both read the machine's clock. Earlier output of the node is ignored.
-    let ended = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
-    while beam.line("stepped at ").parse::<u128>().expect("a number") <= ended {}
-}
-
-/// Starts the command, and returns it when it shows progress.
-fn shown(node: &str) -> Process {
-    let mut process = Process::spawn(&mut command(node, &[]));
-    process.line("3/20 done");
-    process
+    let interrupted = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+    while beam.line("stepped at ").parse::<u128>().expect("a number") <= interrupted {}
 }
 
 #[test]
 fn cordon_and_uncordon_print_the_state_of_the_node() {
     let (mut beam, name) = agent(otps()[0], "moves");
-    let output = ask(&["cordon", &name]);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert_eq!(texts(&output).0, format!("MyApp.Durable on {name}: cordoned\n"));
+    assert_eq!(ended(0, &["cordon", &name]).out, format!("MyApp.Durable on {name}: cordoned\n"));
     assert_eq!(beam.line("asked cordon_request "), "[cordon: true, supervisor: nil]");
-    let output = ask(&["uncordon", &name, "--supervisor", "Other", "--json"]);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let output = ended(0, &["uncordon", &name, "--supervisor", "Other", "--json"]);
     let expected = serde_json::json!({ "node": name, "cordoned": false, "supervisors": ["Other"] });
-    assert_eq!(json(&output), expected);
+    assert_eq!(output.json(), expected);
     assert_eq!(beam.line("asked cordon_request "), "[cordon: false, supervisor: \"Other\"]");
 }
 
 #[test]
 fn a_move_prints_source_and_target_and_a_refused_one_the_reason() {
     let (mut beam, name) = agent(otps()[0], "moves");
-    let output = ask(&["move", &name, "user/1", "--to", "c@h", "--timeout-ms", "900"]);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let output = ended(0, &["move", &name, "user/1", "--to", "c@h", "--timeout-ms", "900"]);
     let expected = format!("user/1 of MyApp.Durable: {name} to c@h, unavailable for at most 41 ms, 2 attempts\n");
-    assert_eq!(texts(&output).0, expected);
+    assert_eq!(output.out, expected);
     let asked = "[key: \"user/1\", supervisor: \"MyApp.Durable\", timeout_ms: 900, to: \"c@h\"]";
     assert_eq!(beam.line("asked move_request "), asked);
-    let output = ask(&["move", &name, "user/1", "--json"]);
-    assert_eq!((&json(&output)["to"], &json(&output)["gap_us"]), (&"best@h".into(), &41_000.into()));
-    let output = ask(&["move", &name, "none"]);
-    assert_eq!(output.status.code(), Some(6), "{output:?}");
-    assert!(texts(&output).1.contains("did you mean nine?"), "{output:?}");
+    let moved = ended(0, &["move", &name, "user/1", "--json"]).json();
+    assert_eq!((&moved["to"], &moved["gap_us"]), (&"best@h".into(), &41_000.into()));
+    let output = ended(6, &["move", &name, "none"]);
+    assert!(output.err.contains("did you mean nine?"), "{output:?}");
 }
 
 #[test]
 fn a_node_of_an_earlier_release_is_named_without_waiting() {
     let (_beam, name) = agent(otps()[0], "old");
     for arguments in [&["cordon", &name][..], &["move", &name, "k"], &["rebalance", "--connect", &name]] {
-        let output = ask(arguments);
-        assert_eq!(output.status.code(), Some(6), "{output:?}");
-        let (said, error) = texts(&output);
-        assert!(format!("{said}{error}").contains("its durable_handoff 9.9.9 does not know "), "{output:?}");
+        let Written { out, err } = ended(6, arguments);
+        assert!((out + &err).contains("its durable_handoff 9.9.9 does not know "), "{err}");
     }
 }
 
@@ -186,9 +149,8 @@ fn a_node_without_supervisors_whose_release_may_be_an_earlier_one_is_refused_wit
         &["move", &name, "k", "--supervisor", "MyApp.Durable"],
         &["rebalance", "--connect", &name],
     ] {
-        let output = ask(arguments);
-        assert_eq!(output.status.code(), Some(6), "{output:?}");
-        assert!(texts(&output).1.contains("a Drainer"), "{output:?}");
+        let output = ended(6, arguments);
+        assert!(output.err.contains("a Drainer"), "{output:?}");
     }
     beam.child.kill().expect("it runs");
     assert!(beam.every_line().iter().all(|line| !line.starts_with("asked")), "it would not answer");
@@ -200,10 +162,8 @@ fn a_rebalance_asks_every_node_and_shows_the_sum() {
     let giver = node_name("beam");
     let mut second = otps()[0].run(&giver, OPERATOR, &[("AGENT", "moves"), ("OTHER", &receiver)], &[]);
     second.line("up");
-    let output = ask(&["rebalance", "--connect", &giver, "--dry-run", "--json", "--timeout-ms", "700"]);
     // One of the two refuses.
-    assert_eq!(output.status.code(), Some(6), "{output:?}");
-    let plan = json(&output);
+    let plan = ended(6, &["rebalance", "--connect", &giver, "--dry-run", "--json", "--timeout-ms", "700"]).json();
     assert_eq!(
         (&plan["moved"], &plan["dry_run"], &plan["supervisor"]),
         (&5.into(), &true.into(), &"MyApp.Durable".into())
@@ -219,9 +179,9 @@ fn a_rebalance_asks_every_node_and_shows_the_sum() {
         let asked = "[dry_run: true, supervisor: \"MyApp.Durable\", timeout_ms: 700]";
         assert_eq!(beam.line("asked rebalance_request "), asked);
     }
-    let (said, progress) = texts(&ask(&["rebalance", "--connect", &giver]));
-    assert!(said.starts_with("MyApp.Durable: 5 servers moved\n") && said.contains("left: no_target 1"), "{said}");
-    assert!(progress.contains("3/"), "{progress}");
+    let Written { out, err } = ended(6, &["rebalance", "--connect", &giver]);
+    assert!(out.starts_with("MyApp.Durable: 5 servers moved\n") && out.contains("left: no_target 1"), "{out}");
+    assert!(err.contains("3/"), "{err}");
     let output = ask(&["rebalance", "--connect", &giver, "--supervisor", "MyApp.Durabel"]);
-    assert!(texts(&output).1.contains("did you mean MyApp.Durable?"), "{output:?}");
+    assert!(text(&output.stderr).contains("did you mean MyApp.Durable?"), "{output:?}");
 }

@@ -2,26 +2,15 @@
 //! the time that a drain needs, and give the Rust node settings that it takes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
+use crate::deployment::{Cli, text};
 use clap::{CommandFactory, Parser};
-use rust_node::settings::{Flags, Settings};
+use rust_node::settings::Settings;
 use serde::Deserialize;
 use serde_yaml_ng::Value;
 
 /// Phoenix's endpoint, the library's default timeout, DurableServer's own shutdown, and a margin.
 const SHUTDOWN_S: u64 = 30 + 30 + 55 + 5;
-
-#[derive(Debug, Parser)]
-struct Cli {
-    #[command(flatten)]
-    flags: Flags,
-}
-
-fn text(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/deployment").join(name);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
 
 fn fly(name: &str) -> toml::Table {
     text(name).parse().unwrap_or_else(|error| panic!("{name}: {error}"))

@@ -68,6 +68,27 @@ pub fn ask(arguments: &[&str]) -> Output {
     program(arguments).output().expect("it runs")
 }
 
+/// What the program wrote, as text.
+#[derive(Debug)]
+pub struct Written {
+    pub out: String,
+    pub err: String,
+}
+
+impl Written {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("JSON and nothing else: {error}: {self:?}"))
+    }
+}
+
+/// Runs the program to its end, which must be that exit code.
+pub fn ended(code: i32, arguments: &[&str]) -> Written {
+    let output = ask(arguments);
+    let written = Written { out: text(&output.stdout), err: text(&output.stderr) };
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {written:?}");
+    written
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

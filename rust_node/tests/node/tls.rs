@@ -3,11 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::certificates;
 use crate::support::{self, LOOPBACK, Node, Otp, Process, node_name_at, otps};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
-};
 use rust_node::distribution::tls::{Tls, TlsFiles};
 use rust_node::distribution::{Limits, Node as Dist, NodeOptions};
 use tempfile::TempDir;
@@ -16,36 +13,27 @@ use tokio::io::AsyncWriteExt;
 /// A directory with an authority, and a certificate of its for `localhost` and `::1`.
 pub struct Certificates {
     directory: TempDir,
-    /// A BEAM of this OTP can see the directory.
+    /// A BEAM of this OTP can see the directory, at `seen`.
     otp: Otp,
+    seen: PathBuf,
+    beam_flags: String,
 }
 
 impl Certificates {
     pub fn new(otp: Otp) -> Certificates {
-        let directory = tempfile::tempdir_in(Path::new(otp.root.unwrap_or("/")).join("tmp")).expect("a directory");
-        write_certificates(directory.path());
-        let new = Certificates { directory, otp };
-        let [ca, certificate, key] = ["ca.pem", "cert.pem", "key.pem"].map(|name| new.seen(name));
-        let options = format!(
-            "{{cacertfile,\"{ca}\"}},{{certfile,\"{certificate}\"}},{{keyfile,\"{key}\"}},{{verify,verify_peer}}"
-        );
-        let options = format!("[{{server,[{options},{{fail_if_no_peer_cert,true}}]}},{{client,[{options}]}}].\n");
-        std::fs::write(new.file("ssl.conf"), options).expect("written");
+        let root = Path::new(otp.root.unwrap_or("/"));
+        let directory = tempfile::tempdir_in(root.join("tmp")).expect("a directory");
+        let seen = Path::new("/").join(directory.path().strip_prefix(root).expect("below the root"));
+        let beam_flags = certificates::write(directory.path(), &seen).expect("written");
         // The other OTP's root may have no /etc/hosts.
         let hosts = "{host,{127,0,0,1},[\"localhost\"]}.\n{lookup,[file,native]}.\n";
-        std::fs::write(new.file("inetrc"), hosts).expect("written");
-        new
+        std::fs::write(directory.path().join("inetrc"), hosts).expect("written");
+        Certificates { directory, otp, seen, beam_flags }
     }
 
     /// A file as the Rust node sees it.
     fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
-    }
-
-    /// A file as the BEAM sees it.
-    fn seen(&self, name: &str) -> String {
-        let below = self.directory.path().strip_prefix(self.otp.root.unwrap_or("/")).expect("below the root");
-        Path::new("/").join(below).join(name).display().to_string()
     }
 
     pub fn node_flags(&self) -> Vec<String> {
@@ -55,8 +43,8 @@ impl Certificates {
 
     /// What a BEAM with these certificates is started with: the variable `ERL_INETRC`, and flags of `erl`.
     fn beam(&self, driver: &str) -> (String, String) {
-        let options = self.seen("ssl.conf");
-        (self.seen("inetrc"), format!("-proto_dist {driver} -ssl_dist_optfile {options}"))
+        let hosts = self.seen.join("inetrc").display().to_string();
+        (hosts, format!("-proto_dist {driver} {}", self.beam_flags))
     }
 
     /// A BEAM that waits to be connected over TLS.
@@ -71,28 +59,6 @@ impl Certificates {
         let flags: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
         Node::listening(&node_name_at("rust", name), &SocketAddr::from((host, 0)).to_string(), &flags)
     }
-}
-
-fn write_certificates(directory: &Path) {
-    let mut ca = CertificateParams::new(vec![]).expect("parameters");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    ca.distinguished_name.push(DnType::CommonName, "test authority");
-    let ca_key = KeyPair::generate().expect("a key");
-    let ca_certificate = ca.self_signed(&ca_key).expect("signed");
-    let issuer = Issuer::new(ca, ca_key);
-    let mut own = CertificateParams::new(vec!["localhost".to_owned(), "::1".to_owned()]).expect("parameters");
-    // A BEAM that dials compares the text of the address with names, never with addresses.
-    own.subject_alt_names.push(SanType::DnsName("::1".try_into().expect("text")));
-    own.distinguished_name.push(DnType::CommonName, "localhost");
-    own.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    own.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let key = KeyPair::generate().expect("a key");
-    let certificate = own.signed_by(&key, &issuer).expect("signed");
-    let write = |name: &str, text: String| std::fs::write(directory.join(name), text).expect("written");
-    write("ca.pem", ca_certificate.pem());
-    write("cert.pem", certificate.pem());
-    write("key.pem", key.serialize_pem());
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Nodes that cannot be reached: each cause is logged once, and `status`, `/readyz`, the metric, `nodes` and
 //! `doctor` report the same cause.
 
-use crate::support::{self, COOKIE, Node, ask, eventually, node_name, node_name_at, otps, unused_port};
+use crate::support::{self, COOKIE, Node, ended, eventually, node_name, node_name_at, otps, unused_port};
 use crate::tls::Certificates;
 use serde_json::Value;
 
@@ -44,9 +44,8 @@ async fn a_beam_with_another_cookie_is_reported() {
         let beam = node_name("beam");
         let _beam = otp.waiting(&beam, &[], &["--cookie", "another-cookie"]);
         failing("cookie", &[], &beam, LOOPBACK).await;
-        let listed = ask(&["nodes", "--connect", &beam]);
-        assert_eq!((listed.status.code(), listed.stdout.len()), (Some(3), 0), "{listed:?}");
-        assert!(support::text(&listed.stderr).contains("DURABLE_HANDOFF_COOKIE"), "{listed:?}");
+        let listed = ended(3, &["nodes", "--connect", &beam]);
+        assert!(listed.out.is_empty() && listed.err.contains("DURABLE_HANDOFF_COOKIE"), "{listed:?}");
         let row = &examined(&beam, 3)[0];
         assert_eq!(
             (&row["cause"], &row["flags"], &row["cookie"], &row["tick"]),
@@ -128,7 +127,6 @@ async fn the_doctor_marks_each_step_that_works_and_each_that_fails() {
 
 /// The rows of `doctor`, which must exit with that code.
 fn examined(connect: &str, code: i32) -> Vec<Value> {
-    let output = ask(&["doctor", "--json", "--connect", connect]);
-    assert_eq!(output.status.code(), Some(code), "{output:?}");
-    serde_json::from_slice(&output.stdout).expect("JSON")
+    let rows = ended(code, &["doctor", "--json", "--connect", connect]).json();
+    rows.as_array().expect("a list").clone()
 }

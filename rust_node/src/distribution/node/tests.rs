@@ -10,8 +10,8 @@ use super::*;
 /// A time limit that no test reaches.
 const LONG: Duration = Duration::from_secs(120);
 
-fn connected(node: &Node) -> DuplexStream {
-    let (peer, taken) = connect(node, PEER, 1);
+fn connected(node: &Node, name: &str, id: u64) -> DuplexStream {
+    let (peer, taken) = connect(node, name, id);
     assert_eq!(taken, Ok(()));
     peer
 }
@@ -27,10 +27,8 @@ fn frame(byte: u8) -> Vec<u8> {
 #[tokio::test]
 async fn a_new_connection_of_a_peer_replaces_the_earlier_one() {
     let node = node(Limits::default());
-    let (first, taken) = connect(&node, PEER, 1);
-    assert_eq!(taken, Ok(()));
-    let (_second, taken) = connect(&node, PEER, 2);
-    assert_eq!(taken, Ok(()));
+    let first = connected(&node, PEER, 1);
+    let _second = connected(&node, PEER, 2);
     ended(first).await;
     assert_eq!(node.lock().peers.id(PEER), Some(2));
 }
@@ -39,8 +37,7 @@ async fn a_new_connection_of_a_peer_replaces_the_earlier_one() {
 #[tokio::test]
 async fn the_newest_connection_of_a_peer_stays_when_an_earlier_one_finishes_late() {
     let node = node(Limits::default());
-    let (_second, taken) = connect(&node, PEER, 2);
-    assert_eq!(taken, Ok(()));
+    let _second = connected(&node, PEER, 2);
     let (first, taken) = connect(&node, PEER, 1);
     assert_eq!(taken, Err(NotTaken::Outdated));
     ended(first).await;
@@ -51,8 +48,7 @@ async fn the_newest_connection_of_a_peer_stays_when_an_earlier_one_finishes_late
 #[tokio::test]
 async fn a_connection_above_the_limit_is_refused() {
     let node = node(Limits { peers: 1, ..Limits::default() });
-    let (_one, taken) = connect(&node, "one@127.0.0.1", 1);
-    assert_eq!(taken, Ok(()));
+    let _one = connected(&node, "one@127.0.0.1", 1);
     let (other, taken) = connect(&node, "other@127.0.0.1", 2);
     assert_eq!(taken, Err(NotTaken::TooMany));
     ended(other).await;
@@ -63,7 +59,7 @@ async fn a_connection_above_the_limit_is_refused() {
 #[tokio::test]
 async fn a_closing_node_sends_queued_frames_and_reads_until_the_peer_closes() {
     let node = node(Limits::default());
-    let mut peer = connected(&node);
+    let mut peer = connected(&node, PEER, 1);
     node.lock().peers.push(PEER, frame(7)).expect("queued");
     let closing = tokio::spawn({
         let node = node.clone();
@@ -82,7 +78,7 @@ async fn a_closing_node_sends_queued_frames_and_reads_until_the_peer_closes() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_close_is_waited_for_no_longer_than_the_limit() {
     let node = node(Limits::default());
-    let mut peer = connected(&node);
+    let mut peer = connected(&node, PEER, 1);
     node.lock().peers.push(PEER, frame(7)).expect("queued");
     node.close(Duration::from_secs(2)).await;
     let mut got = Vec::new();
@@ -102,7 +98,7 @@ async fn a_closing_node_accepts_no_connection() {
 #[tokio::test]
 async fn a_connection_that_ends_does_not_count_as_a_slow_reader() {
     let node = node(Limits::default());
-    let _peer = connected(&node);
+    let _peer = connected(&node, PEER, 1);
     node.disconnect(PEER);
     assert_eq!(node.lock().peers.push(PEER, frame(7)), Err(SendError::NotConnected));
     assert!(!node.options().metrics.render().contains("slow_reader"));
