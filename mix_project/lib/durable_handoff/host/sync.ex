@@ -46,6 +46,7 @@ defmodule DurableHandoff.Host.Sync do
     :ok = :logger.add_primary_filter(filter_id(name), {&__MODULE__.note_failure/2, table})
   end
 
+  @doc "Ends a watch. Removes the filter only if it is this watch's own."
   @spec unwatch(watch()) :: :ok
   def unwatch(table) do
     with {id, _filter} <- filter(table), do: :logger.remove_primary_filter(id)

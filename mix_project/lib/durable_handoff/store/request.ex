@@ -43,6 +43,7 @@ defmodule DurableHandoff.Store.Request do
     {tag, send_request(store.ref, tag, request, timeout, retries), timeout}
   end
 
+  @doc "The answer of a request that `start/3` has sent. After its timeout: `{:error, :timeout}`, and no later answer."
   @spec await({reference(), term(), non_neg_integer()}) :: answer()
   def await({tag, handle, timeout}) do
     receive do

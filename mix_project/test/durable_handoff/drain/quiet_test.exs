@@ -13,9 +13,7 @@ defmodule DurableHandoff.Drain.QuietTest do
   require Logger
 
   test "a process that runs a move logs nothing during a drain, and logs again afterwards" do
-    holder = spawn_link(fn -> Quiet.hold() && receive do: (:end -> :ok) end)
-    monitor = Process.monitor(holder)
-    wait_until(fn -> :ets.member(Quiet, :held) end)
+    holder = start_holder()
     refute capture_log(fn -> Quiet.run(fn -> Logger.error("inside") end) end) =~ "inside"
     assert capture_log(fn -> Logger.error("after") end) =~ "after"
 
@@ -23,14 +21,12 @@ defmodule DurableHandoff.Drain.QuietTest do
     assert capture_log(fn -> Logger.error("after a failure") end) =~ "after a failure"
 
     send(holder, :end)
-    assert_receive {:DOWN, ^monitor, :process, _pid, _reason}
     wait_until(fn -> not :ets.member(Quiet, :held) end)
     assert capture_log(fn -> Quiet.run(fn -> Logger.error("inside") end) end) =~ "inside"
   end
 
   test "a process that runs a move still logs an unknown answer" do
-    holder = spawn_link(fn -> Quiet.hold() && receive do: (:end -> :ok) end)
-    wait_until(fn -> :ets.member(Quiet, :held) end)
+    holder = start_holder()
 
     {result, lines} =
       LogEvents.collect(
@@ -43,5 +39,19 @@ defmodule DurableHandoff.Drain.QuietTest do
 
     send(holder, :end)
     wait_until(fn -> not :ets.member(Quiet, :held) end)
+  end
+
+  test "a message that a process does not know is logged, and it goes on" do
+    quiet = Process.whereis(Quiet)
+    {_state, lines} = LogEvents.collect(fn -> send(quiet, :odd) && :sys.get_state(quiet) end, &(&1.pid == quiet))
+    assert [{:warning, :unexpected_message, %{message: :odd}}] = lines
+    assert Process.whereis(Quiet) == quiet
+  end
+
+  # Acts as a drain until it gets `:end`.
+  defp start_holder do
+    holder = spawn_link(fn -> Quiet.hold() && receive do: (:end -> :ok) end)
+    wait_until(fn -> :ets.member(Quiet, :held) end)
+    holder
   end
 end
