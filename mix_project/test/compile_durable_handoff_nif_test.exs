@@ -265,16 +265,14 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     end
 
     test "the engine's file can have any name, with the stores' library beside it", %{root: root} = context do
-      write(root, "libstore_nif.so", "prebuilt store")
-      put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "any.so", "prebuilt")})
+      use_prebuilt(root, "prebuilt")
       assert compile(context) == {:ok, []}
       assert File.read!(installed(context)) == "prebuilt"
       assert File.read!(installed(context, "store_nif")) == "prebuilt store"
     end
 
     test "is unset again: the libraries are built from the sources", %{root: root} = context do
-      write(root, "libstore_nif.so", "prebuilt store")
-      put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
+      use_prebuilt(root, "prebuilt")
       compile(context)
       put_variables(%{"DURABLE_HANDOFF_NIF" => nil})
       assert compile(context) == {:ok, []}
@@ -283,8 +281,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
 
     test "without cargo its libraries stay until a source changes, as in a release of a compiled tree",
          %{root: root} = context do
-      write(root, "libstore_nif.so", "prebuilt store")
-      put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", "prebuilt")})
+      use_prebuilt(root, "prebuilt")
       compile(context)
       put_variables(%{"DURABLE_HANDOFF_NIF" => nil, "CARGO" => Path.join(root, "no-cargo")})
       assert compile(context) == {:noop, []}
@@ -295,9 +292,7 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     end
 
     test "a library that needs a newer glibc than the machine has is an error that says so", %{root: root} = context do
-      write(root, "libstore_nif.so", "prebuilt store")
-      library = <<0x7F, "ELF", 0, "GLIBC_999.1", 0>>
-      put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "prebuilt.so", library)})
+      use_prebuilt(root, <<0x7F, "ELF", 0, "GLIBC_999.1", 0>>)
 
       if Machine.glibc() do
         assert_raise Mix.Error, ~r/needs glibc 999\.1.*on the system that it runs on/s, fn -> compile(context) end
@@ -360,6 +355,12 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     File.mkdir_p!(Path.dirname(path))
     File.write!(path, text)
     path
+  end
+
+  # Sets DURABLE_HANDOFF_NIF to a file with this engine, beside which is a library of the stores.
+  defp use_prebuilt(root, engine) do
+    write(root, "libstore_nif.so", "prebuilt store")
+    put_variables(%{"DURABLE_HANDOFF_NIF" => write(root, "any.so", engine)})
   end
 
   defp compile(context), do: in_project(context, fn -> Compiler.run([]) end)

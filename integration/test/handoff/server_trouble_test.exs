@@ -171,11 +171,9 @@ defmodule Handoff.ServerTroubleTest do
     assert {:error, _init} = rehome(context, a, Troublesome, "k", target_node: b)
     leave_half_started(context, "k", b)
     # The server is still set to fail, so it has not started, and nothing is stored as if it ran.
-    assert {:failed, :server} =
-             call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Troublesome, a, 30_000])
-
+    assert take_over(context, Troublesome) == {:failed, :server}
     Troublesome.disarm(b, "k", :init)
-    assert :started = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Troublesome, a, 30_000])
+    assert take_over(context, Troublesome) == :started
     assert ask(await_on(context, c, "k", b), :get) == 5
   end
 
@@ -235,7 +233,7 @@ defmodule Handoff.ServerTroubleTest do
 
     # The registry may still have the dead process.
     wait_until(fn ->
-      outcome = call(b, DurableHandoff.Host.Takeover, :start, [context.sup, "k", Counter, a, 30_000])
+      outcome = take_over(context, Counter)
       assert outcome in [:started, {:wait, :starting}]
       outcome == :started
     end)
@@ -322,6 +320,10 @@ defmodule Handoff.ServerTroubleTest do
     SimulatedStore.resume(context.store)
     {first, draining}
   end
+
+  # b starts the server "k" as a leftover of a.
+  defp take_over(%{a: a, b: b, sup: sup}, module),
+    do: call(b, DurableHandoff.Host.Takeover, :start, [sup, "k", module, a, 30_000])
 
   defp move(context, source, server, target),
     do: call(source, DurableHandoff.Host.Rehome, :run, [context.sup, server, :running, Atom.to_string(target), 30_000])

@@ -40,7 +40,7 @@ defmodule Handoff.StoredEarlyTest do
     changed = hd(keys)
     2 = ask(whereis(context, a, changed), :add)
     SimulatedStore.reset_stats(context.store)
-    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
+    hold(context, [:put])
     send(slow, :go_on)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
     assert SimulatedStore.paused(context.store) == [{:put, storage_key(context, changed)}]
@@ -133,7 +133,7 @@ defmodule Handoff.StoredEarlyTest do
   defp start_storing(%{a: a} = context) do
     start_cluster(context)
     keys = start_unsynced(context, a, 60)
-    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
+    hold(context, [:put])
     assert :ok = call(a, DurableHandoff, :prepare_stop, [])
     await_held(context, 50)
     keys

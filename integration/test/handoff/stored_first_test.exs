@@ -21,7 +21,7 @@ defmodule Handoff.StoredFirstTest do
   test "servers whose state is stored already are asked, and write nothing", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 10)
-    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
+    hold(context, [:put])
     draining = start_drain(context, a, max_concurrency: 1)
 
     # The first write is that of the first server's stop.
@@ -52,12 +52,8 @@ defmodule Handoff.StoredFirstTest do
        %{a: a} = context do
     start_cluster(context)
     keys = start_unsynced(context, a, 3)
-    listen_to_log(context, a)
-    hold_policy(a)
-    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
-    draining = start_drain(context, a, eligible: &HandoffCase.held_policy/1)
-
-    assert_receive {:held, drain}, 60_000
+    hold(context, [:put])
+    {draining, drain} = start_held_at_policy(context)
     refute_received {:log, ^a, _level, :states_stored, _fields}
     SimulatedStore.resume(context.store)
     wait_until(fn -> Enum.all?(keys, &(count_stored(context, &1) == 1)) end)
@@ -71,12 +67,8 @@ defmodule Handoff.StoredFirstTest do
        %{a: a} = context do
     start_cluster(context)
     start_unsynced(context, a, 3)
-    listen_to_log(context, a)
-    hold_policy(a)
     SimulatedStore.configure(context.store, outage: :writes)
-    draining = start_drain(context, a, eligible: &HandoffCase.held_policy/1)
-
-    assert_receive {:held, drain}, 60_000
+    {draining, drain} = start_held_at_policy(context)
     send(drain, :go_on)
     # Storing does not end for a second.
     await_log(a, :storing_progress)
@@ -238,7 +230,7 @@ defmodule Handoff.StoredFirstTest do
     # Held writes must not time out, however long the steps take.
     start_cluster(context, handoff_on_shutdown: [attempt_timeout_ms: 120_000])
     keys = start_unsynced(context, a, 80)
-    SimulatedStore.pause(context.store, fn op, key -> op in [:get, :put] and key =~ ~r"/s\d+$" end)
+    hold(context, [:get, :put])
     draining = start_drain(context, a, timeout_ms: 240_000)
 
     # At most 50 servers are asked at a time. Each write that is let through makes room for one more; none of
@@ -259,13 +251,22 @@ defmodule Handoff.StoredFirstTest do
        %{a: a} = context do
     start_cluster(context)
     start_unsynced(context, a, 60)
-    SimulatedStore.pause(context.store, fn op, key -> op == :put and key =~ ~r"/s\d+$" end)
+    hold(context, [:put])
     assert {:ok, %{moved: 0, attempts: 0, left: %{deadline: 60}}} = drain(context, a, timeout_ms: 5_000)
     assert length(SimulatedStore.paused(context.store)) == 50
     SimulatedStore.resume(context.store)
   end
 
   defp start_drain(context, node, overrides \\ []), do: Task.async(fn -> drain(context, node, overrides) end)
+
+  # A drain of a that waits at its policy, and its process.
+  defp start_held_at_policy(%{a: a} = context) do
+    listen_to_log(context, a)
+    hold_policy(a)
+    draining = start_drain(context, a, eligible: &HandoffCase.held_policy/1)
+    assert_receive {:held, drain}, 60_000
+    {draining, drain}
+  end
 
   defp await_drain(task) do
     assert {:ok, report} = await_task(task)

@@ -54,13 +54,8 @@ defmodule Handoff.TakeoverTest do
     app = start_handoff(context, a, leaving(context, timeout_ms: 6_000))
     start_handoff(context, b, unswept(context))
     # The node is full before a heartbeat says so.
-    start_handoff(
-      context,
-      small,
-      unswept(context) ++
-        [max_children: 2, heartbeat_interval_ms: 3_600_000, heartbeat_staleness_threshold_ms: 7_200_000]
-    )
-
+    silent = [heartbeat_interval_ms: 3_600_000, heartbeat_staleness_threshold_ms: 7_200_000]
+    start_handoff(context, small, unswept(context) ++ [max_children: 2] ++ silent)
     await_heartbeats([a, b, small], context.sup)
     # This assigns the blocker, the first server of the plan, to the other node.
     start_server(context, small, Counter, "own")

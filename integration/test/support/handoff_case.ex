@@ -117,9 +117,13 @@ defmodule HandoffCase do
 
   @doc "Holds the reads of servers whose keys begin with `prefix`, on every node."
   @spec hold_reads(map(), String.t()) :: :ok
-  def hold_reads(context, prefix \\ "s") do
+  def hold_reads(context, prefix \\ "s"), do: hold(context, [:get], prefix)
+
+  @doc "Holds requests of the kinds `ops` for servers whose keys begin with `prefix`, on every node."
+  @spec hold(map(), [:get | :put], String.t()) :: :ok
+  def hold(context, ops, prefix \\ "s") do
     prefix = ClusterCase.storage_key(context, prefix)
-    SimulatedStore.pause(context.store, fn op, key -> op == :get and String.starts_with?(key, prefix) end)
+    SimulatedStore.pause(context.store, fn op, key -> op in ops and String.starts_with?(key, prefix) end)
   end
 
   @doc """
