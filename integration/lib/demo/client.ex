@@ -1,8 +1,8 @@
 defmodule HandoffDemo.Client do
   @moduledoc """
-  One client: asks a random server to increment its counter, or only for its counter, either with `lookup` and `GenServer.call`, as
-  application code does that knows nothing of moves, or with `DurableHandoff.call`. A failed call is counted
-  and not repeated.
+  One client. It asks random servers to increment their counter, or only for its value: with `lookup` and
+  `GenServer.call`, as application code does that knows nothing of moves, or with `DurableHandoff.call`. A
+  failed call is counted and not repeated.
 
   With `sync_one_in: n` it requests for one in n increments that it be stored before the answer. A counter
   that was answered and then found in the store must never decrease.
