@@ -9,13 +9,7 @@ defmodule Handoff.BreakerTest do
   test "every start on the target fails: the drain ends early, and most servers were never stopped",
        %{a: a, b: b} = context do
     [app_a, _app_b] = start_cluster(context)
-    keys = for n <- 1..20, do: "t#{n}"
-
-    for key <- keys do
-      start_server(context, a, Troublesome, key, %{count: 0})
-      Troublesome.arm(b, key, :init, :raise)
-    end
-
+    keys = start_broken(context, 20)
     assert {:ok, report} = drain(context, a, max_consecutive_failures: 3, max_concurrency: 1)
     assert %{moved: 0, ended: :failures, left: left} = report
     assert left |> Map.values() |> Enum.sum() == 20
@@ -39,13 +33,7 @@ defmodule Handoff.BreakerTest do
   test "one module starts on no node: the report names it, and servers of other modules move at full speed",
        %{a: a, b: b} = context do
     start_cluster(context)
-    broken = for n <- 1..30, do: "t#{n}"
-
-    for key <- broken do
-      start_server(context, a, Troublesome, key, %{count: 0})
-      Troublesome.arm(b, key, :init, :raise)
-    end
-
+    start_broken(context, 30)
     others = start_servers(context, a, 20)
     # One attempt at a time, so that the thirty servers with priority are all tried before the others.
     options = [max_consecutive_failures: 3, max_concurrency: 1, modules: %{Troublesome => [priority: 10]}]
@@ -90,5 +78,14 @@ defmodule Handoff.BreakerTest do
     assert reservations(context) == []
 
     await_startable(context, b, keys)
+  end
+
+  # Servers on a that cannot start on b.
+  defp start_broken(%{a: a, b: b} = context, count) do
+    for n <- 1..count, key = "t#{n}" do
+      start_server(context, a, Troublesome, key, %{count: 0})
+      Troublesome.arm(b, key, :init, :raise)
+      key
+    end
   end
 end

@@ -60,15 +60,10 @@ defmodule Handoff.EligibilityTest do
   end
 
   # Far from both limits, because time passes between the two answers.
-  defp random_age,
-    do:
-      Enum.random([
-        :rand.uniform(30_000),
-        :rand.uniform(30_000),
-        52_000 + :rand.uniform(9_000),
-        -:rand.uniform(3_900),
-        -60_000
-      ])
+  defp random_age do
+    fresh = :rand.uniform(30_000)
+    Enum.random([fresh, fresh, 52_000 + :rand.uniform(9_000), -:rand.uniform(3_900), -60_000])
+  end
 
   defp random_capacity do
     Enum.random([

@@ -32,29 +32,14 @@ defmodule DurableHandoff.Host.RegistryTest do
   end
 
   test "answers that ask to try later do not end a call" do
-    for reason <- [
-          :timeout,
-          :not_ready,
-          :singleflight_overloaded,
-          :conflict,
-          :max_children,
-          {:already_started, :deleting},
-          {:already_started, :noproc},
-          {:unreachable, :noproc},
-          {:restart_claimed, "a@b"},
-          {:locked, self()},
-          {:erpc, :timeout},
-          {:erpc, :noconnection},
-          {:capacity_limit, :node_shutting_down},
-          {:capacity_limit, :no_available_nodes},
-          {:capacity_limit, :all_placement_attempts_failed},
-          {:capacity_limit, :max_children_total},
-          {:capacity_limit, :max_children_module},
-          {:capacity_limit, :max_cpu},
-          {:capacity_limit, :max_memory},
-          {:capacity_limit, :max_disk},
-          {:circuit_open, :network_partition}
-        ],
+    limits = ~w(node_shutting_down no_available_nodes all_placement_attempts_failed max_children_total
+                max_children_module max_cpu max_memory max_disk)a
+
+    starting = [already_started: :deleting, already_started: :noproc, unreachable: :noproc, restart_claimed: "a@b"]
+    network = [locked: self(), erpc: :timeout, erpc: :noconnection, circuit_open: :network_partition]
+    busy = [:timeout, :not_ready, :singleflight_overloaded, :conflict, :max_children]
+
+    for reason <- busy ++ starting ++ network ++ Enum.map(limits, &{:capacity_limit, &1}),
         do: assert(Registry.started({:error, reason}) == {:again, reason})
   end
 

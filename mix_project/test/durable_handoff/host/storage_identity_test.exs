@@ -52,22 +52,10 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     do: %{__struct__: DurableServer.StorageBackend, adapter: adapter, state: state, defaults: %{}, features: %{}}
 
   defp object_store(changes) do
-    backend(
-      DurableServer.Backends.ObjectStore,
-      Map.merge(
-        %{
-          __struct__: DurableServer.ObjectStore,
-          access_key_id: "id",
-          secret_access_key: "secret",
-          region: "auto",
-          default_region: "fra",
-          s3_endpoint: "https://s3.example",
-          bucket: "b",
-          headers: []
-        },
-        changes
-      )
-    )
+    credentials = %{access_key_id: "id", secret_access_key: "secret", headers: []}
+    place = %{region: "auto", default_region: "fra", s3_endpoint: "https://s3.example", bucket: "b"}
+    state = credentials |> Map.merge(place) |> Map.put(:__struct__, DurableServer.ObjectStore) |> Map.merge(changes)
+    backend(DurableServer.Backends.ObjectStore, state)
   end
 
   defp ekv(name), do: backend(DurableServer.Backends.EKVStore, %{name: name, timeout: 10_000, backoff: {10, 60}})
