@@ -77,6 +77,8 @@ struct Drain {
     /// The wake-up that the engine asked for last.
     wanted: Option<Micros>,
     over: Option<Micros>,
+    /// Since when a drain of the same node waits for this rebalance to end.
+    waited_for: Option<Micros>,
     /// Whether the source has ended since the drain began.
     dead: bool,
 }

@@ -14,6 +14,8 @@ use crate::world::{Drain, Due, Group, World};
 
 /// How soon a closed connection is noticed.
 const NOTICE: Micros = Micros::from_millis(5);
+/// How long a drain waits for the moves in flight of the rebalance that it ends.
+const SETTLE: Micros = Micros::from_millis(1_000);
 /// How long a server stays where it arrived, even in a rebalance.
 const LATELY: Micros = Micros::from_millis(30_000);
 /// How often the library refreshes the view of the cluster during a drain.
@@ -24,10 +26,7 @@ impl World {
         self.open -= 1;
         match self.scenario.script[index].1 {
             Do::Drain(node) => match self.draining(node) {
-                // The library lets a rebalance end before it drains.
-                Some(rebalance) if self.drains[rebalance].goal == Goal::Rebalance => {
-                    self.drains[rebalance].checker.told_cancelled();
-                    self.tell(rebalance, Event::Cancel);
+                Some(rebalance) if self.waits_for(rebalance) => {
                     self.open += 1;
                     self.queue.after(NOTICE, Due::Script(index));
                 }
@@ -36,9 +35,7 @@ impl World {
             Do::Rebalance(node) => self.begin_session(node, Goal::Rebalance),
             Do::Cancel(node) => {
                 if let Some(drain) = self.draining(node) {
-                    self.drains[drain].checker.told_cancelled();
-                    self.note(drain, 1, || "cancelled".into());
-                    self.tell(drain, Event::Cancel);
+                    self.cancel(drain);
                 }
             }
             Do::Start(node) | Do::Upgrade(node) => {
@@ -63,14 +60,37 @@ impl World {
         }
     }
 
+    /// The drain or rebalance of a node that began last, while it runs.
     fn draining(&self, node: NodeIndex) -> Option<usize> {
-        self.drains.iter().position(|drain| drain.source == node && drain.over.is_none())
+        self.drains.iter().rposition(|drain| drain.source == node && drain.over.is_none())
+    }
+
+    fn cancel(&mut self, drain: usize) {
+        self.drains[drain].checker.told_cancelled();
+        self.note(drain, 1, || "cancelled".into());
+        self.tell(drain, Event::Cancel);
+    }
+
+    /// Whether a drain of the same node waits for this session to end. The library cancels a rebalance and
+    /// waits for its moves in flight. After a while it begins to drain, and they end meanwhile.
+    fn waits_for(&mut self, session: usize) -> bool {
+        let (now, state) = (self.now(), &mut self.drains[session]);
+        if state.goal == Goal::Drain {
+            return false;
+        }
+        if state.waited_for.is_none() {
+            state.waited_for = Some(now);
+            self.cancel(session);
+        }
+        self.drains[session].waited_for.is_some_and(|since| now < since + SETTLE)
     }
 
     fn begin_session(&mut self, node: NodeIndex, goal: Goal) {
         let now = self.now();
         let state = self.cluster.node(node);
-        if self.draining(node).is_some() || !state.alive || (goal == Goal::Rebalance && state.draining) {
+        let ends_a_rebalance = |session: usize| goal == Goal::Drain && self.drains[session].goal == Goal::Rebalance;
+        let busy = self.draining(node).is_some_and(|session| !ends_a_rebalance(session));
+        if busy || !state.alive || (goal == Goal::Rebalance && state.draining) {
             return;
         }
         if goal == Goal::Drain {
@@ -108,6 +128,7 @@ impl World {
                     armed,
                     wanted,
                     over,
+                    waited_for: None,
                     dead: false,
                 });
                 self.queue.after(REFRESH, Due::Refresh(drain));
