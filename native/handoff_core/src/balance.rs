@@ -90,6 +90,8 @@ pub struct Carrier {
     low: f64,
     /// Whether a running rebalance on the same ledger began while the node was light.
     filled: bool,
+    /// Whether a running rebalance on the same ledger has decided what the node keeps. It moves nothing more.
+    decided: bool,
 }
 
 impl Carrier {
@@ -173,6 +175,7 @@ pub fn carriers(placement: &Placement, ledger: &Ledger, config: &Config, moment:
         high: share.max(*even),
         low: share.min(*even),
         filled: ledger.is_filled(id),
+        decided: ledger.leaves(id).is_some(),
     };
     nodes.into_iter().zip(weighted.iter().zip(&even)).map(of).collect()
 }
@@ -245,14 +248,18 @@ pub fn quota(carriers: &[Carrier], source: NodeId, config: &Config) -> Result<Qu
     let own = carriers.iter().find(|carrier| carrier.id == source).ok_or(Idle::UnknownLoad)?;
     let heavy = |carrier: &Carrier| carrier.servers > carrier.high * (1.0 + config.tolerance);
     let many = |carrier: &Carrier| carrier.servers >= f64::from(config.min_servers);
+    let may_move = |carrier: &Carrier| many(carrier) && (carrier.id == source || !carrier.decided);
     let lacks: Vec<f64> = carriers.iter().map(Carrier::lack).collect();
     // Light nodes get only their part of what heavy nodes move. When there are no heavy nodes, all other
     // nodes move their part, too.
     let light = carriers.iter().any(|carrier| carrier.is_light(config.tolerance));
     let to_fill = if light { lacks.iter().map(|lack| whole(*lack)).sum() } else { 0 };
-    let of_heavy: u64 =
-        carriers.iter().filter(|carrier| heavy(carrier) && many(carrier)).map(|carrier| whole(carrier.excess())).sum();
-    let moves_any = |carrier: &Carrier| many(carrier) && (heavy(carrier) || of_heavy < to_fill);
+    let of_heavy: u64 = carriers
+        .iter()
+        .filter(|carrier| heavy(carrier) && may_move(carrier))
+        .map(|carrier| whole(carrier.excess()))
+        .sum();
+    let moves_any = |carrier: &Carrier| may_move(carrier) && (heavy(carrier) || of_heavy < to_fill);
     if !moves_any(own) || own.excess() <= 0.0 {
         let would = heavy(own) || of_heavy < to_fill;
         return Err(if would && own.excess() >= 1.0 { Idle::TooFewServers } else { Idle::WithinTolerance });
@@ -260,7 +267,9 @@ pub fn quota(carriers: &[Carrier], source: NodeId, config: &Config) -> Result<Qu
     let excesses: Vec<f64> =
         carriers.iter().map(|carrier| if moves_any(carrier) { carrier.excess() } else { 0.0 }).collect();
     let position = carriers.iter().position(|carrier| carrier.id == source).unwrap_or_default();
-    let (moves, row) = split::split(&excesses, &lacks, position);
+    let rounding = |carrier: &Carrier| if carrier.decided { carrier.excess() } else { 0.0 };
+    let kept = carriers.iter().map(rounding).filter(|excess| *excess < 1.0).sum();
+    let (moves, row) = split::split(&excesses, &lacks, kept, position);
     match (moves, lacks.iter().any(|lack| *lack >= 1.0)) {
         (0, false) if own.excess() >= 1.0 => Err(Idle::NoTarget),
         (0, _) => Err(Idle::WithinTolerance),
@@ -297,6 +306,7 @@ mod tests {
                 high: *share,
                 low: *share,
                 filled: false,
+                decided: false,
             })
             .collect()
     }

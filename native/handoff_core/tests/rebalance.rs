@@ -299,13 +299,13 @@ impl Session {
         Session { leader, follower, own: alone }
     }
 
-    /// The starts of the leader. The follower accepts all of them.
-    fn starts(&mut self, now: Micros, shared: &mut Shared) -> Vec<(ServerId, u32)> {
+    /// The starts of the leader, with their targets. The follower accepts all of them.
+    fn starts(&mut self, now: Micros, shared: &mut Shared) -> Vec<(ServerId, u32, String)> {
         let actions = self.leader.poll(now, shared).actions;
         let starts = actions.iter().filter_map(|action| {
             self.follower.follow(now, action, &mut self.own).expect("the order fits");
             match action {
-                Action::Start { id, attempt, .. } => Some((*id, *attempt)),
+                Action::Start { id, attempt, target, .. } => Some((*id, *attempt, target.to_string())),
                 Action::Release { .. } | Action::Finish => None,
             }
         });
@@ -321,17 +321,18 @@ impl Session {
 }
 
 /// The numbers of servers after rebalances of the first three nodes, which begin one after the other and
-/// share a ledger. The numbers are correct when each source begins.
-fn rebalanced_together(mut counts: [usize; 4]) -> [usize; 4] {
-    let names = ["a@h", "b@h", "c@h"];
+/// share a ledger. The numbers are correct when each source begins. `used` of the last machine is in use.
+fn rebalanced_together(mut counts: [usize; 4], used: f64) -> [usize; 4] {
+    let names = ["c@h", "b@h", "a@h", "d@h"];
     let mut shared = Shared::new(&rebalance());
     let mut sessions: Vec<Session> = Vec::new();
-    let mut under_way: Vec<(usize, (ServerId, u32))> = Vec::new();
+    let mut under_way = Vec::new();
     let mut now = Micros::from_millis(1_000);
     for round in 0..200 {
-        if round % 2 == 0 && sessions.len() < names.len() {
+        if round % 2 == 0 && sessions.len() < 3 {
             let mut view = cluster(0, &[("b@h", 0), ("c@h", 0), ("d@h", 0)]);
-            view.nodes[0].name = names[0].into();
+            view.nodes.iter_mut().zip(names).for_each(|(node, name)| node.name = name.into());
+            view.nodes[3].resources.cpu = Usage { used: Some(used), max: Some(1.0) };
             view.now_ms += i64::try_from(now.as_millis()).expect("small");
             for (node, count) in view.nodes.iter_mut().zip(counts) {
                 (node.servers, node.counted_at_ms) = (Some(count as u64), Some(view.now_ms));
@@ -347,9 +348,9 @@ fn rebalanced_together(mut counts: [usize; 4]) -> [usize; 4] {
         }
         now = now + Micros::from_millis(10);
         let arrived = under_way.len().min(7);
-        for (own, start) in under_way.drain(..arrived) {
-            counts[3] += 1;
-            sessions[own].moved(start, now, &mut shared);
+        for (own, (id, attempt, target)) in under_way.drain(..arrived) {
+            counts[names.iter().position(|name| *name == target).expect("one of them")] += 1;
+            sessions[own].moved((id, attempt), now, &mut shared);
         }
     }
     assert!(sessions.iter().all(|session| session.leader.is_over() && session.follower.is_over()));
@@ -358,7 +359,7 @@ fn rebalanced_together(mut counts: [usize; 4]) -> [usize; 4] {
 
 #[test]
 fn sources_that_share_a_ledger_move_the_whole_excess_and_their_own_engines_refuse_no_order() {
-    let counts = rebalanced_together([134, 133, 133, 0]);
+    let counts = rebalanced_together([134, 133, 133, 0], 0.0);
     assert_eq!((counts[3], counts.iter().max()), (100, Some(&100)), "{counts:?}");
 }
 
@@ -366,6 +367,13 @@ fn sources_that_share_a_ledger_move_the_whole_excess_and_their_own_engines_refus
 fn the_last_source_on_a_shared_ledger_also_moves_its_part_to_a_node_that_lacked_more_than_the_tolerance() {
     // Without a common ledger every source sees that d lacks 32 servers. After the parts of a and b, d lacks
     // four, which is within the tolerance, and c alone is within the tolerance, too.
-    let counts = rebalanced_together([122, 103, 103, 66]);
+    let counts = rebalanced_together([122, 103, 103, 66], 0.0);
     assert_eq!((counts[3], counts.iter().max()), (98, Some(&99)), "{counts:?}");
+}
+
+#[test]
+fn what_a_running_source_on_a_shared_ledger_keeps_takes_no_part_from_later_sources() {
+    // The last machine is half busy, so a and b together have more to give than c and d lack: 75 and 42.86.
+    let counts = rebalanced_together([150, 150, 0, 0], 0.5);
+    assert_eq!((counts[0] + counts[1], counts[2] + counts[3]), (183, 117), "{counts:?}");
 }

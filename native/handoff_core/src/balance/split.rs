@@ -13,11 +13,12 @@ use super::whole;
 /// The number of positions on the line; more than any target can lack.
 const LINE: u128 = 1 << 48;
 
-/// Returns how many servers the source at index `own` moves, and the most that may go to each target.
-pub fn split(excesses: &[f64], lacks: &[f64], own: usize) -> (u64, Vec<u64>) {
-    let lacks = rounded(lacks, excesses.iter().map(|excess| whole(*excess)).sum());
+/// Returns how many servers the source at index `own` moves, and the most that may go to each target. `kept`
+/// is what other sources had to round down.
+pub fn split(excesses: &[f64], lacks: &[f64], kept: f64, own: usize) -> (u64, Vec<u64>) {
+    let lacks = rounded(lacks, 0.0, excesses.iter().map(|excess| whole(*excess)).sum());
     let room: u64 = lacks.iter().sum();
-    let moves = rounded(excesses, room);
+    let moves = rounded(excesses, kept, room);
     let all: u64 = moves.iter().sum();
     if all == 0 {
         return (0, vec![0; lacks.len()]);
@@ -30,11 +31,11 @@ pub fn split(excesses: &[f64], lacks: &[f64], own: usize) -> (u64, Vec<u64>) {
 }
 
 /// Rounds parts to whole numbers: first all down, then the parts with the largest fractions up, as long as
-/// the other side has more. The sum never exceeds that of the parts.
-fn rounded(parts: &[f64], others: u64) -> Vec<u64> {
+/// the other side has more. The sum never exceeds that of the parts and `more`.
+fn rounded(parts: &[f64], more: f64, others: u64) -> Vec<u64> {
     let mut moves: Vec<u64> = parts.iter().map(|part| whole(*part)).collect();
     let down: u64 = moves.iter().sum();
-    let spare = whole(parts.iter().sum()).saturating_sub(down).min(others.saturating_sub(down));
+    let spare = whole(parts.iter().sum::<f64>() + more).saturating_sub(down).min(others.saturating_sub(down));
     let part = |index: usize| parts[index].fract();
     let mut order: Vec<usize> =
         (0..parts.len()).filter(|index| part(*index) > 1e-6 && part(*index) < 1.0 - 1e-6).collect();
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     fn rows(excesses: &[f64], lacks: &[f64]) -> Vec<(u64, Vec<u64>)> {
-        (0..excesses.len()).map(|own| split(excesses, lacks, own)).collect()
+        (0..excesses.len()).map(|own| split(excesses, lacks, 0.0, own)).collect()
     }
 
     #[test]
