@@ -3,8 +3,6 @@
 //!
 //! Guarantee: the reason alone tells the receiver whether to try another node or to correct the request.
 
-use std::fmt;
-
 use etf::{Error, Term, atom, atom_name, elements, list, read_each, read_text, read_u64, text, tuple, uint};
 
 use crate::body::{DrainId, body, values};
@@ -16,56 +14,39 @@ const MAX_PROBLEMS: usize = 1_000;
 const KNOWN: [&str; 9] =
     ["version", "invalid", "full", "out_of_order", "unknown_drain", "duplicate", "silent", "stopping", "failed"];
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RefuseReason {
     /// `{version, Got, Takes}`: the version of the message is not supported.
-    Version {
-        got: u64,
-        /// The supported version.
-        takes: u64,
-    },
+    #[error("version {got} is not spoken there, version {takes} is")]
+    Version { got: u64, takes: u64 },
     /// `{invalid, [Problem]}`: configuration, servers, view or a field are invalid.
-    Invalid {
-        /// One sentence per problem.
-        problems: Vec<String>,
-    },
+    #[error("{}", problems.join("; "))]
+    Invalid { problems: Vec<String> },
     /// `{full, What, Limit}`: the limit of this side is reached.
+    #[error("it takes at most {limit} {what}")]
     Full { what: String, limit: u64 },
     /// `{out_of_order, What}`: the message does not fit the ones before it.
-    OutOfOrder {
-        /// What was expected.
-        what: String,
-    },
+    #[error("expected {what}")]
+    OutOfOrder { what: String },
     /// `unknown_drain`: no drain has this number, or it was forgotten.
+    #[error("there is no such drain")]
     UnknownDrain,
     /// `duplicate`: a drain of that number exists already and continues.
+    #[error("it is draining already")]
     Duplicate,
     /// `silent`: no message arrived for two seconds.
+    #[error("no message arrived for two seconds")]
     Silent,
     /// `stopping`: this side is shutting down.
+    #[error("it is shutting down")]
     Stopping,
     /// `failed`: a fault on this side; its log has the details.
+    #[error("it failed there; the log there says more")]
     Failed,
     /// A reason of a later release.
+    #[error("{name} (a reason of a later release)")]
     Other { name: String },
-}
-
-impl fmt::Display for RefuseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RefuseReason::Version { got, takes } => write!(f, "version {got} is not spoken there, version {takes} is"),
-            RefuseReason::Invalid { problems } => f.write_str(&problems.join("; ")),
-            RefuseReason::Full { what, limit } => write!(f, "it takes at most {limit} {what}"),
-            RefuseReason::OutOfOrder { what } => write!(f, "expected {what}"),
-            RefuseReason::UnknownDrain => f.write_str("there is no such drain"),
-            RefuseReason::Duplicate => f.write_str("it is draining already"),
-            RefuseReason::Silent => f.write_str("no message arrived for two seconds"),
-            RefuseReason::Stopping => f.write_str("it is shutting down"),
-            RefuseReason::Failed => f.write_str("it failed there; the log there says more"),
-            RefuseReason::Other { name } => write!(f, "{name} (a reason of a later release)"),
-        }
-    }
 }
 
 /// `{durable_handoff, 1, refuse, Id | nil, Reason}`
