@@ -38,8 +38,8 @@ pub use checked::Checked;
 pub use eetf::{Atom, FixInteger, Pid, Reference, Term};
 pub use error::Error;
 pub use read::{
-    Fields, MAX_TEXT, atom_name, elements, pid, read_bool, read_bytes, read_choice, read_each, read_f64, read_i64,
-    read_list, read_pid, read_text, read_tuple, read_u32, read_u64, reference,
+    Fields, MAX_TEXT, atom_name, elements, pid, read_bool, read_bytes, read_each, read_f64, read_i64, read_list,
+    read_pid, read_text, read_tuple, read_u32, read_u64, reference,
 };
 pub use value::{read_value, value};
 pub use write::{atom, binary, boolean, choice, encode, float, int, list, map, optional, text, tuple, uint};

@@ -175,12 +175,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-pub fn read_choice<T: Copy>(term: &Term, field: &'static str, choices: &[(&str, T)]) -> Result<T, Error> {
-    atom_name(term)
-        .and_then(|name| choices.iter().find(|(choice, _)| *choice == name))
-        .map_or_else(|| wrong(field, "one of the documented atoms"), |(_, value)| Ok(*value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

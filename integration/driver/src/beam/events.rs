@@ -12,7 +12,8 @@
 //! | `{fallback, Reason}` | a fallback was used in a drain there |
 //! | `{reply, Id, {ok, Term}}`, `{reply, Id, {error, Reason}}` | the answer to a command |
 
-use etf::{Term, atom_name, elements, read_bytes, read_choice, read_text, read_tuple, read_u32, read_u64};
+use etf::{Term, atom_name, elements, read_bytes, read_text, read_tuple, read_u64, read_value};
+use serde::de::IgnoredAny;
 
 use super::commands::read_all;
 use crate::history::{Key, Moment};
@@ -56,8 +57,7 @@ pub struct Drained {
     pub not_stored: u64,
 }
 
-/// How long a drain delayed the shutdown of a supervisor, by the monotonic clock of its node, in
-/// microseconds.
+/// How long a drain delayed the shutdown of a supervisor, by its node's monotonic clock, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldUp {
     /// From when the shutdown reached the Drainer until it continued.
@@ -89,29 +89,23 @@ impl Event {
     pub fn read(term: &Term) -> Result<Self> {
         let (tag, rest) =
             elements(term).and_then(<[Term]>::split_first).ok_or_else(|| Error::protocol("an event is not a tuple"))?;
-        match (atom_name(tag).unwrap_or_default(), rest) {
-            ("ready", [otp, elixir, version, kind]) => Ok(Self::Ready(Versions {
-                otp: read_text(otp, "otp")?,
-                elixir: read_text(elixir, "elixir")?,
-                host_version: read_text(version, "version")?,
-                host_kind: read_text(kind, "kind")?,
-            })),
-            ("records", [records]) => Ok(Self::Records(read_all(records, "records", read_record)?)),
-            ("calls", [ok, failed]) => Ok(Self::Calls { ok: read_u64(ok, "ok")?, failed: read_u64(failed, "failed")? }),
-            ("drained", [at_us, executor, moved, total, ended, not_stored]) => Ok(Self::Drained(Drained {
-                at_us: read_u64(at_us, "at_us")?,
-                executor: read_text(executor, "executor")?,
-                moved: read_u64(moved, "moved")?,
-                total: read_u64(total, "total")?,
-                ended: read_text(ended, "ended")?,
-                not_stored: read_u64(not_stored, "not_stored")?,
-            })),
-            ("shutdown", [took_us, drawn_us]) => Ok(Self::Shutdown(HeldUp {
+        Ok(match (atom_name(tag).unwrap_or_default(), rest) {
+            ("ready", _) => {
+                let (IgnoredAny, otp, elixir, host_version, host_kind) = read_value(term, "ready")?;
+                Self::Ready(Versions { otp, elixir, host_version, host_kind })
+            }
+            ("records", [records]) => Self::Records(read_all(records, "records", read_record)?),
+            ("calls", [ok, failed]) => Self::Calls { ok: read_u64(ok, "ok")?, failed: read_u64(failed, "failed")? },
+            ("drained", _) => {
+                let (IgnoredAny, at_us, executor, moved, total, ended, not_stored) = read_value(term, "drained")?;
+                Self::Drained(Drained { at_us, executor, moved, total, ended, not_stored })
+            }
+            ("shutdown", [took_us, drawn_us]) => Self::Shutdown(HeldUp {
                 took_us: read_u64(took_us, "took_us")?,
                 drawn_us: read_u64(drawn_us, "drawn_us")?,
-            })),
-            ("fallback", [reason]) => Ok(Self::Fallback(read_text(reason, "reason")?)),
-            ("waited", [waited_us]) => Ok(Self::Waited(read_u64(waited_us, "waited_us")?)),
+            }),
+            ("fallback", [reason]) => Self::Fallback(read_text(reason, "reason")?),
+            ("waited", [waited_us]) => Self::Waited(read_u64(waited_us, "waited_us")?),
             ("reply", [id, answer]) => {
                 let [kind, value] = read_tuple(answer, "answer")?;
                 let answer = match atom_name(kind) {
@@ -119,10 +113,12 @@ impl Event {
                     // A stack trace may be longer than other texts.
                     _ => Err(String::from_utf8_lossy(read_bytes(value, "reason")?).into_owned()),
                 };
-                Ok(Self::Reply { id: read_u64(id, "id")?, answer })
+                Self::Reply { id: read_u64(id, "id")?, answer }
             }
-            (other, _) => Err(Error::protocol(format!("no event is called {other} with {} elements", rest.len()))),
-        }
+            (other, _) => {
+                return Err(Error::protocol(format!("no event is called {other} with {} elements", rest.len())));
+            }
+        })
     }
 }
 
@@ -135,18 +131,9 @@ pub fn read_hello(term: &Term, token: &str) -> Result<String> {
     Ok(read_text(label, "label")?)
 }
 
-const MOMENTS: [(&str, Moment); 4] =
-    [("init", Moment::Init), ("terminate", Moment::Terminate), ("down", Moment::Down), ("failed", Moment::Failed)];
-
 fn read_record(term: &Term) -> Result<Reported, etf::Error> {
-    let [moment, key, process, at_us, counter] = read_tuple(term, "record")?;
-    Ok(Reported {
-        moment: read_choice(moment, "moment", &MOMENTS)?,
-        key: read_u32(key, "key")?,
-        process: read_text(process, "process")?,
-        at_us: read_u64(at_us, "at_us")?,
-        counter: read_u64(counter, "counter")?,
-    })
+    let (moment, key, process, at_us, counter) = read_value(term, "record")?;
+    Ok(Reported { moment, key, process, at_us, counter })
 }
 
 #[cfg(test)]

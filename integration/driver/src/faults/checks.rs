@@ -1,18 +1,4 @@
-//! The checks after every fault.
-//!
-//! 1. Every server runs exactly once, on one node, and answers, within the fault's time limit after its last
-//!    act.
-//! 2. Every acknowledged increment is kept, with two exceptions. An increment that was not meant to be stored
-//!    may be lost when its server was cut off before it could store its state. In an outage of the store,
-//!    increments of servers whose final write failed may be lost if that was reported. No increment is counted
-//!    twice, and the rest of every state is unchanged. See [`crate::kept`].
-//! 3. No server starts while another process of it has not stopped.
-//! 4. No reservation outlives its time.
-//! 5. No process and no table of the library is left behind on a node that ran before the fault and still
-//!    runs.
-//! 6. No server is started on a node more than a second after the node was told to stop.
-//! 7. No drain delays a shutdown by more than 200 ms beyond its deadline (`DurableHandoff.Deadline`), by the
-//!    monotonic clock of its node. The deadline is at most `timeout_ms` after the drain began.
+//! The checks after every fault: the list in the introduction of [`super::page`]. See also [`crate::kept`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -42,8 +28,7 @@ const SOME: usize = 5;
 /// The interval of polls of the whole cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// The time limit for the library's processes to end after the last server is back. Attempts end within their
-/// own time limit.
+/// The time limit for the library's processes to end after the last server is back; attempts have their own.
 const TIDY_WITHIN: Duration = Duration::from_secs(20);
 
 /// The time from SIGTERM to the start of the drain, and from its end until the driver knows of it.

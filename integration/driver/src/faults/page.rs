@@ -48,8 +48,7 @@ last act of the fault, or the end of the last node that it ended, until every se
 answered. *Moved*: servers that ran elsewhere before their node was gone, of all servers on nodes that ended. \
 The others were found by sweeps, or started by nodes that had accepted them.";
 
-/// The page, with the figures of the runs here and of those on the real DurableServer, which may lack some
-/// faults.
+/// The page, with the figures of the runs here and on the real DurableServer, which may lack some faults.
 pub fn page(faults: &[&Fault], shown: &[Shown], real: &[Shown]) -> String {
     let (here, there) = (Row::all(faults, shown), Row::all(faults, real));
     let mut page =

@@ -148,8 +148,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// Tells the source to stop (SIGTERM), and waits until a random part of its servers between these two has
-    /// moved.
+    /// Sends SIGTERM to the source, and waits until a random part of its servers between these two has moved.
     pub fn drain_until_moved(&mut self, least: f64, most: f64) -> Result<()> {
         let part = self.random.within(least, most);
         self.terminate(self.source())?;

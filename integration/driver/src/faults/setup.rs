@@ -4,13 +4,13 @@ use crate::kept::FinalWrites;
 use crate::settings::{ClockAhead, Synced};
 use crate::variant::Executor;
 
+/// What differs between faults. Fields without a comment are those of [`crate::settings::Settings`].
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
     pub nodes: u32,
     /// How many of the nodes, counted from the first, have servers.
     pub full: u32,
     pub servers: u32,
-    /// Size of each state; `None` for about 4 KB.
     pub state_bytes: Option<u32>,
     pub executor: Executor,
     /// Duration of one store request.
@@ -18,15 +18,12 @@ pub struct Setup {
     /// Requests the store serves at once.
     pub slots: Option<u32>,
     pub timeout_ms: u32,
-    /// How often nodes look for servers that run nowhere.
     pub discovery_interval_ms: u32,
     pub clock_ahead: Option<ClockAhead>,
     pub heartbeat_max_age_ms: u32,
     /// Whether the store reliably takes the final writes of servers.
     pub final_writes: FinalWrites,
-    /// On each application node a child stops before the servers, and takes this long.
     pub slow_child_ms: u32,
-    /// The application node, counted from 0, whose release lacks the module of half of the servers.
     pub lacks_module: Option<usize>,
     pub synced: Synced,
     pub clients: u32,

@@ -20,8 +20,7 @@ pub struct Shown {
     pub durable_server: String,
     /// From the last act of the fault until every server ran exactly once and answered, in seconds.
     pub settled_s: f64,
-    /// From SIGTERM until nothing ran on the draining nodes and everything that they moved was up, in
-    /// seconds.
+    /// Seconds from SIGTERM until nothing ran on the draining nodes and everything that they moved was up.
     pub drain_s: f64,
     /// How long after its deadline the latest shutdown continued, in milliseconds; `None` if no node stopped
     /// gracefully.
