@@ -90,8 +90,7 @@ impl Coordinator {
         })
     }
 
-    /// Runs until `stop`; then hands every drain back to its node and announces to every agent that this node
-    /// stops.
+    /// Runs until `stop`; then hands every drain back to its node and tells every agent that this node stops.
     pub async fn run(mut self, mut queries: mpsc::Receiver<Query>, stop: CancellationToken) {
         loop {
             let wake = self.service.wake().into_iter().chain(self.presence.wake()).min();

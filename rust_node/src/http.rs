@@ -162,8 +162,7 @@ fn unreachable(node: &Node) -> String {
 }
 
 async fn metrics(State(source): State<Source>, headers: HeaderMap) -> Response {
-    // The result is for the next request: nodes are asked for their descriptions only while clients request
-    // them.
+    // The result is for the next request: nodes are asked for descriptions only while clients request them.
     let (unread, _) = oneshot::channel();
     let _busy = source.queries.try_send(Query(unread));
     let metrics = &source.node.options().metrics;

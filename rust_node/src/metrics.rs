@@ -107,8 +107,7 @@ impl Metrics {
         text
     }
 
-    /// The metrics in Prometheus' own text format, in which the type of a counter carries the name of its
-    /// series.
+    /// The metrics in Prometheus' own text format, where a counter's type carries the name of its series.
     pub fn render_for_prometheus(&self) -> String {
         let text = self.render();
         let is_counter = |name: &str| text.contains(&format!("# TYPE {name} counter\n"));

@@ -248,8 +248,7 @@ impl Service {
                 age_ms: now.since(drain.opened).as_millis(),
                 total,
                 moved: progress.moved,
-                // At the end of a rebalance this number includes the servers that the node keeps as its
-                // share.
+                // At the end of a rebalance this includes the servers that the node keeps as its share.
                 left: progress.left.min(total.saturating_sub(progress.moved)),
                 in_flight: progress.in_flight,
                 displaced: progress.displaced,

@@ -57,8 +57,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// From flags (and, through them, the environment), the file they name, and `cookie` for the cookie's
-    /// variable.
+    /// From flags (and the environment through them), the file they name, and the cookie's variable.
     pub fn load(given: impl Into<Given>, cookie: Option<String>) -> Result<Settings, Vec<String>> {
         let Given { config, raw, of_file } = given.into();
         let mut check = Check { of_file, problems: Vec::new() };
@@ -272,8 +271,7 @@ fn random_name(seed: Option<&Seed>) -> Result<NodeName, names::NameError> {
     names::parse(&format!("durable_handoff_{:08x}@{host}", rand::random::<u32>()))
 }
 
-/// A single word that is not a level would be taken for the name of a target, and only its lines would be
-/// logged.
+/// A single word that is not a level would count as a target, and only its lines would be logged.
 fn wrong_log_level(text: &str) -> Option<String> {
     if let Err(error) = text.parse::<Targets>() {
         return Some(format!("log_level: got {text:?}: {error}"));

@@ -1,5 +1,4 @@
-//! The command line of the demo; started by `integration/demo`, which builds both sides and sets the code
-//! path.
+//! The demo's command line; started by `integration/demo`, which builds both sides and sets the code path.
 
 #![forbid(unsafe_code)]
 

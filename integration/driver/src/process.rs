@@ -91,8 +91,7 @@ impl Drop for Process {
     }
 }
 
-/// User and system time from a line of /proc/PID/stat, whose second field, the name, may contain any
-/// character.
+/// User and system time from a line of /proc/PID/stat, whose second field, the name, may have any character.
 fn cpu_ms(stat: &str) -> Option<f64> {
     /// Linux shows times to programs in hundredths of a second.
     const MS_PER_TICK: f64 = 10.0;

@@ -25,8 +25,7 @@ impl Quantiles {
     }
 }
 
-/// The middle one of `values`, 0 without any. Of an even number of values it is the lower of the two middle
-/// ones.
+/// The middle one of `values`, 0 without any; of an even number the lower of the two middle ones.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)

@@ -1,5 +1,4 @@
-//! The commands that start the nodes of a run: one `elixir`, or several that are used in turn, for mixed
-//! clusters.
+//! The commands that start the nodes of a run: one `elixir`, or several in turn, for mixed clusters.
 //!
 //! A command sets its own code path (compiled code of one Elixir is of no use to another): a script that sets
 //! `ERL_LIBS` and runs that Elixir, as `integration/mixed` writes them.

@@ -48,8 +48,7 @@ pub fn run_mode(
     let cpu_ms = cpu::since(&before, &mut cluster, &stage, drains.get(measured..).unwrap_or_default());
     let store_load = store_stats(&mut cluster, stage.store)?.as_ref().map(Load::of);
     let all_back = recovery::wait(&mut cluster, &stage, settings, progress, &mut notes)?;
-    // As long as before the first drain, so that calls outside of drains are measured before and after the
-    // deploy.
+    // As long as before the first drain, so that calls outside of drains are measured before and after.
     progress.step("clients going on");
     cluster.listen_for(settings.warm_up(), "clients going on")?;
 
@@ -89,8 +88,7 @@ fn store_stats(cluster: &mut Cluster, store: Option<NodeId>) -> Result<Option<BT
     store.map(|id| read_counts(&cluster.call(id, Command::StoreStats)?)).transpose()
 }
 
-/// Drains by executor, from their own reports. Adds a note if the executor was not the one in the column's
-/// name.
+/// Drains by executor, from their own reports. Adds a note if the executor was not the column's.
 fn decided_by(cluster: &Cluster, notes: &mut Vec<String>) -> BTreeMap<String, usize> {
     let variant = cluster.variant();
     let mut decided: BTreeMap<String, usize> = BTreeMap::new();

@@ -1,5 +1,4 @@
-//! The Rust node of a run: `durable-handoff-node run`, built from this workspace beside the driver. It ends
-//! with the run.
+//! A run's Rust node: `durable-handoff-node run`, built from this workspace. It ends with the run.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};

@@ -111,8 +111,7 @@ pub struct Settings {
     pub start_ms: u32,
     /// Which servers store each increment before it is answered. The others store their state when they stop.
     pub synced: Synced,
-    /// Clients ask for one in this many increments to be stored before the answer, and check that it is; 0
-    /// for none.
+    /// Clients have one in this many increments stored before the answer, and check that it is; 0 for none.
     pub sync_one_in: u32,
     /// The maximum age of a heartbeat, in runs of faults; `None` for DurableServer's default.
     pub heartbeat_max_age_ms: Option<u32>,

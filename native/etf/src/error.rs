@@ -12,8 +12,7 @@ pub enum Error {
         #[from]
         source: CheckError,
     },
-    /// The bytes passed the check and could not be decoded: an atom that is not UTF-8, a float that is not
-    /// finite.
+    /// The bytes passed the check, not the decoder: an atom that is not UTF-8, a float that is not finite.
     #[error("not decoded: {source}")]
     Decode {
         #[from]

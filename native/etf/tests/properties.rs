@@ -13,8 +13,7 @@ proptest! {
         prop_assert_eq!(read, numbers);
     }
 
-    /// Arbitrary bytes that begin like a term reach deep into the check. Bytes that pass must decode without
-    /// a panic.
+    /// Arbitrary bytes that begin like a term reach deep into the check. What passes decodes without a panic.
     #[test]
     fn any_bytes_get_an_answer(
         tags in vec(prop_oneof![

@@ -118,8 +118,7 @@ fn a_follower_of_a_whole_drain_has_the_same_report() {
     assert_eq!(leader.0.results(), follower.0.results());
     let mut led = leader.0.report(pair.now, &leader.1);
     let followed = pair.report_of_follower();
-    // The follower receives a start later, so its gaps are a little shorter. It handles each order
-    // separately.
+    // The follower receives a start later, so its gaps are a little shorter, and handles each order alone.
     led.gap = followed.gap;
     led.duration = followed.duration;
     led.concurrency.last = followed.concurrency.last;

@@ -196,8 +196,7 @@ impl World {
             Step::View(mut nodes) => {
                 let elapsed = i64::try_from(self.drive.now.as_millis()).expect("small") - 1_000;
                 nodes.iter_mut().for_each(|node| node.stamp_ms += elapsed);
-                // The reports of this test never include the servers sent, which is the harder case for
-                // limits.
+                // These reports never include the servers sent, which is the harder case for limits.
                 for node in &mut nodes {
                     let known = self.reports.entry(node.name.clone()).or_insert_with(|| node.clone());
                     node.stamp_ms = node.stamp_ms.min(known.stamp_ms);

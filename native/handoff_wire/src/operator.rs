@@ -66,8 +66,7 @@ pub struct Description {
     /// The node's wall clock, milliseconds.
     pub now_ms: i64,
     pub supervisors: Vec<SupervisorInfo>,
-    /// Features of this agent that earlier ones ignore, such as [`REBALANCE_SETTINGS`]. Empty from earlier
-    /// releases.
+    /// Features that earlier agents ignore, such as [`REBALANCE_SETTINGS`]. Empty from earlier releases.
     pub knows: Vec<String>,
 }
 
@@ -84,8 +83,7 @@ pub struct DrainRequest {
     pub timeout_ms: Option<u64>,
     /// Only return which server would go where.
     pub dry_run: bool,
-    /// The answer to a dry run may be a [`PlanDone`]. False in requests of earlier releases, which get a
-    /// [`DrainDone`].
+    /// The answer to a dry run may be a [`PlanDone`]. False from earlier releases, which get a [`DrainDone`].
     pub plan: bool,
 }
 

@@ -9,8 +9,7 @@ use handoff_core::{Capacity, ClusterView, ModuleId, NodeView};
 
 use crate::body::{DrainId, body, values};
 
-/// Nodes in one part. With a hundred capacity limits and variables each, a part is far below the largest
-/// frame.
+/// Nodes in one part. With a hundred limits and variables each, a part is far below the largest frame.
 pub const PER_PART: usize = 100;
 /// The approximate memory limit of a view: 1,600 bytes for each node of the largest view.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;

@@ -62,8 +62,7 @@ impl Graph {
         (self.0.len(), self.0.values().map(BTreeSet::len).sum())
     }
 
-    /// Cycles among modules with the same parent, each module together with its submodules. Empty without a
-    /// cycle.
+    /// The cycles among modules with the same parent, each module together with its submodules.
     pub fn cycles(&self) -> Vec<String> {
         let mut siblings: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
         for (module, used) in self.0.iter().flat_map(|(module, used)| used.iter().map(move |used| (module, used))) {

@@ -305,8 +305,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 mod tests {
     use super::*;
 
-    /// As on a full disk, no temporary file can be written. A drain makes such a write before it stops a
-    /// server.
+    /// As on a full disk, no temporary file can be written. A drain tries that before it stops a server.
     #[tokio::test]
     async fn a_directory_that_takes_no_files_says_so_even_to_a_write_whose_condition_does_not_hold() {
         let root = tempfile::tempdir().expect("a directory");

@@ -1,5 +1,4 @@
-//! Valid keys: those that every store keeps under exactly this name. The module also creates unique parts of
-//! keys.
+//! Valid keys, which every store keeps under exactly this name, and unique parts of keys.
 
 use ring::rand::{SecureRandom, SystemRandom};
 

@@ -37,8 +37,7 @@ impl Tombstone {
         &self.body
     }
 
-    /// Whether other writers may soon treat the tombstone as abandoned. From then on its writer must not
-    /// delete it.
+    /// Whether others may soon treat the tombstone as abandoned. Its writer must no longer delete it then.
     pub(crate) fn is_old(&self) -> bool {
         self.made.elapsed() > ABANDONED / 2
     }

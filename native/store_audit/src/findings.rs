@@ -162,8 +162,7 @@ fn gone(heartbeat: Option<&Heartbeat>, node_ref: Option<i64>, now_ms: i64) -> Op
     if age > MAX_HEARTBEAT_AGE_MS {
         return Some(Gone::StaleHeartbeat(age));
     }
-    // The owner started before the node's last start. In the opposite case the node has not written its
-    // heartbeat yet.
+    // The owner started before the node's last start. Otherwise the node has not written its heartbeat yet.
     match (node_ref, heartbeat.node_ref) {
         (Some(owner), Some(now)) if owner < now => Some(Gone::Restarted),
         _ => None,

@@ -15,8 +15,7 @@ pub struct Idle {
     tick_times_s: Vec<u64>,
     seconds: u64,
     connected_at_the_end: usize,
-    /// Age of the youngest connection at the end. An age below the length of the measurement shows a
-    /// reconnect.
+    /// Age of the youngest connection at the end; below the length of the measurement it shows a reconnect.
     youngest_s: u64,
     dropped: u64,
     node_bytes: u64,

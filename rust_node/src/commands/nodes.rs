@@ -53,8 +53,7 @@ pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Dials the given nodes, the nodes that these know, and so on. Prints the reason for each node that cannot
-/// be reached.
+/// Dials the given nodes, the nodes that these know, and so on. Returns why each of the others failed.
 pub(super) async fn connect_all(node: &Node, settings: &Settings) -> Vec<String> {
     let mut failures = Vec::new();
     let mut seen: BTreeSet<String> = BTreeSet::from([node.name()]);

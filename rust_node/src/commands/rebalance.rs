@@ -169,8 +169,7 @@ async fn ask_one(
     answer.await
 }
 
-/// The progress of all nodes. The total of a rebalance is the excess of its node, not all of the node's
-/// servers.
+/// The progress of all nodes. The total of a rebalance is its node's excess, not all of its servers.
 fn sum<'a>(all: impl Iterator<Item = &'a Progress>) -> Progress {
     all.fold(Progress::default(), |sum, one| Progress {
         total: sum.total.saturating_add(one.excess),

@@ -69,8 +69,7 @@ where
     Ok(())
 }
 
-/// Reads until the connection ends. Returns the reason why the peer was dropped, or `None` when the peer
-/// closed.
+/// Reads until the connection ends. Returns why the peer was dropped, or `None` when the peer closed.
 async fn read<R: AsyncRead + Unpin>(reading: &Reading, half: R, end: &CancellationToken) -> Option<&'static str> {
     let limits = &reading.node.options().limits;
     let metrics = &reading.node.options().metrics;

@@ -41,8 +41,7 @@ impl Cookie {
     pub fn from_file(path: &Path) -> Result<Self, CookieError> {
         let io = |source| CookieError::Io { path: path.display().to_string(), source };
         let file = File::open(path).map_err(io)?;
-        // The permissions are those of the opened file, so that the file cannot be replaced between check and
-        // read.
+        // The permissions are those of the opened file: it cannot be replaced between check and read.
         let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(CookieError::Mode { path: path.display().to_string(), mode });

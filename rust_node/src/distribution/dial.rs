@@ -171,8 +171,7 @@ async fn reach(node: &Node, seed: &Seed, trace: &mut Trace) -> Result<(), DialEr
     taken.map_err(|_| DialError::NotTaken)
 }
 
-/// A dial in progress. It is registered so that an incoming connection of the same node can be compared with
-/// it.
+/// A dial in progress, registered so that an incoming connection of the same node can be compared with it.
 struct Dialling<'a> {
     node: &'a Node,
     name: String,

@@ -29,8 +29,7 @@ use super::troubles::Origin;
 
 /// The time limit of the answer to `erlang:nodes()`.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-/// After this many consecutive connections that ended soon, a warning is logged. A peer that restarts ends
-/// only one.
+/// A warning is logged after this many connections in a row that ended soon; a peer that restarts ends one.
 const SHORT_CONNECTIONS: u32 = 4;
 
 #[derive(Debug, Clone)]

@@ -24,8 +24,7 @@ pub struct Limits {
     pub peers: usize,
     /// Monitors that one peer may have on processes here.
     pub monitors: usize,
-    /// A peer that sends nothing for this long is dropped. The value may differ from the peers'
-    /// `net_ticktime`.
+    /// A peer that sends nothing for this long is dropped. It may differ from the peers' `net_ticktime`.
     pub tick_time: Duration,
     /// The first and the longest pause between attempts to dial a node.
     pub backoff: (Duration, Duration),

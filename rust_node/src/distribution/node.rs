@@ -230,8 +230,7 @@ impl Node {
         let _gone = self.push(&watch.peer, Message::demonitor_p(by.clone(), watch.target.into(), reference));
     }
 
-    /// The nodes that should be connected, or that tried to connect, but are not connected, each with the
-    /// cause.
+    /// The nodes that should be connected or tried to connect, and are not, each with the cause.
     pub fn troubles(&self) -> &Troubles {
         &self.0.troubles
     }
@@ -242,8 +241,7 @@ impl Node {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code panics while it holds the lock. If code did, the state would still be consistent enough to
-        // use.
+        // No code panics while it holds the lock. If it did, the state would still be consistent enough.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -98,8 +98,7 @@ pub(super) async fn handle(reading: &Reading, control: Control, payload: Option<
     }
 }
 
-/// Puts a message into a mailbox as soon as the peer's allowance has room. A message without a recipient uses
-/// no allowance.
+/// Puts a message into a mailbox as soon as the peer's allowance has room; without a recipient it uses none.
 async fn deliver(reading: &Reading, from: Option<Pid>, to: &Process, payload: Checked<'_>) {
     let metrics = &reading.node.options().metrics;
     if !reading.node.is_alive(to) {

@@ -1,5 +1,4 @@
-//! The state of the node. When a connection or a monitored process ends, all dependent parts are updated
-//! together.
+//! The node's state. When a connection or a monitored process ends, all dependent parts change together.
 
 use std::sync::Arc;
 

@@ -14,8 +14,7 @@ use handoff_core::time::Micros;
 pub(super) struct Attempts {
     /// For each server the number and the start time of the attempt in flight.
     under_way: BTreeMap<ServerId, (u32, Micros)>,
-    /// Servers that were stopped and do not run elsewhere yet, with the start of the attempt that stopped
-    /// them.
+    /// Servers that run nowhere at the moment, with the start of the attempt that stopped them.
     stopped: BTreeMap<ServerId, Micros>,
 }
 

@@ -68,8 +68,7 @@ pub(super) enum Taken {
 
 impl Drain {
     pub(super) fn new(open: DrainOpen, modules: Vec<ModuleId>, now: Micros) -> Self {
-        // A span of the highest level: a log level that hides lines must not hide the fields of the other
-        // lines.
+        // A span of the highest level: a log level that hides lines must not hide the other lines' fields.
         let span = error_span!("drain", node = %open.drainer.node.name, id = open.id.0, supervisor = %open.supervisor, goal = open.config.goal.name());
         span.in_scope(|| info!(servers = open.count, storage = %open.storage, "drain opened"));
         Drain {
@@ -207,8 +206,7 @@ impl Drain {
         }
     }
 
-    /// Returns the permits and slots of attempts in flight and of waiting servers. Other drains treat these
-    /// servers as gone.
+    /// Returns the permits and slots of servers in flight and waiting. Other drains treat these as gone.
     pub(super) fn give_back(&mut self, now: Micros, storage: &mut Storage) {
         let (Stage::Running { engine, attempts } | Stage::Over { engine, attempts, .. }) = &mut self.stage else {
             return;

@@ -335,8 +335,7 @@ async fn the_nodes_of_the_cluster_are_listed_with_the_answers_of_their_agents() 
     }
 }
 
-/// The output of `nodes` for two nodes. The command waits only seconds for each, so it runs again if one did
-/// not answer.
+/// The output of `nodes` for two nodes. It waits only seconds for each, so it runs again without an answer.
 fn listed(connect: &str) -> Vec<serde_json::Value> {
     let until = Instant::now() + SOON;
     loop {

@@ -155,8 +155,7 @@ impl Node {
         self.cpu_ms
     }
 
-    /// Whether it has ended (its connection is closed and its process has been waited for), or has begun to
-    /// restart.
+    /// Whether it has ended (connection closed, process waited for), or has begun to restart.
     pub fn has_ended(&mut self) -> Result<bool> {
         self.cpu_ms();
         let status = self.process.status().map_err(Error::io(format!("waiting for {}", self.config.label)))?;

@@ -1,5 +1,4 @@
-//! The configuration of a node: one term in an environment variable, which only the owner of the process can
-//! read.
+//! A node's configuration: one term in an environment variable, which only the owner of the process can read.
 
 use etf::{Term, atom, boolean, encode, map, optional, text, tuple, uint};
 

@@ -13,8 +13,7 @@ pub(super) fn figures(
     moves: &[Move],
     drain: &Drain,
 ) -> DrainReport {
-    // Servers that ran there when the node was told to stop, or started there later. All of them had to be
-    // moved.
+    // Servers that ran there when the node was told to stop, or started there later: all had to be moved.
     let on_it = |life: &&Life| {
         let ran = life.init_us <= drain.gone_us && life.end_us.is_none_or(|end_us| end_us >= drain.sigterm_us);
         life.node == drain.node && ran

@@ -39,8 +39,7 @@ pub struct Observed<'a> {
     pub nodes: Vec<ObservedNode>,
     /// Moments of server processes, in any order.
     pub records: &'a [Record],
-    /// When the deploy began. Times in the figures count from the first SIGTERM, or from here if there is
-    /// none.
+    /// When the deploy began. Times in the figures count from the first SIGTERM, or from here without one.
     pub began_us: u64,
     /// The nodes that were told to stop, in order.
     pub drains: &'a [Drain],

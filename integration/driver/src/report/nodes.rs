@@ -29,8 +29,7 @@ pub fn started_on(nodes: &[NodeReport]) -> BTreeMap<String, usize> {
     })
 }
 
-/// Why a run with several commands was not mixed: two commands are the same release, or no server ran on one
-/// of them.
+/// Why a run with several commands was not mixed: two are the same release, or no server ran on one of them.
 pub fn not_mixed(releases: &Releases, nodes: &[NodeReport]) -> Option<String> {
     if !releases.are_mixed() {
         return None;

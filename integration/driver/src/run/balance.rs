@@ -18,8 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The largest relative difference of a node from its share: the tolerance of the nodes.
 const TOLERANCE: f64 = 0.05;
 
-/// Waits until all running application nodes have about equally many servers. Adds a note if that takes too
-/// long.
+/// Waits until all running application nodes have about equally many servers, or notes that it took too long.
 pub fn wait(cluster: &mut Cluster, drains: &[Drain], progress: &ModeProgress, notes: &mut Vec<String>) -> Result<()> {
     progress.step("waiting until every node has its share");
     let until = Instant::now() + BOUND;

@@ -13,8 +13,7 @@ fn read(cluster: &mut Cluster) -> Vec<f64> {
     (0..cluster.nodes().len()).map(|id| cluster.node_mut(NodeId(id)).cpu_ms()).collect()
 }
 
-/// Starts a measurement: resets the store's statistics, and returns the processor time that nodes have used
-/// so far.
+/// Starts a measurement: resets the store's statistics, and returns the nodes' processor time so far.
 pub fn measure_from_here(cluster: &mut Cluster, stage: &Stage) -> Result<Vec<f64>> {
     if let Some(store) = stage.store {
         cluster.call(store, Command::ResetStoreStats)?;

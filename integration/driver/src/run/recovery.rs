@@ -9,8 +9,7 @@ use crate::beam::commands::{Command, Counter, Missing, read_counters, read_missi
 use crate::progress::ModeProgress;
 use crate::settings::Settings;
 
-/// The interval of polls of the registry. The clients continue to call, and frequent polls would disturb
-/// them.
+/// The interval of polls of the registry. The clients still call, and frequent polls would disturb them.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How many missing servers a note lists.

@@ -54,8 +54,7 @@ pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) 
     Ok(stage)
 }
 
-/// Starts the nodes and the servers, but no clients. Returns the time from which nodes may have looked for
-/// lost servers.
+/// Starts the nodes and servers, but no clients. Returns since when nodes may have looked for lost servers.
 pub fn servers(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) -> Result<(Stage, Instant)> {
     progress.step(&format!("starting {} nodes", settings.nodes + 1 + u32::from(settings.store.is_simulated())));
     let store = if settings.store.is_simulated() {

@@ -1,5 +1,4 @@
-//! States that are not in storage when a node is told to stop, and how many of them are when the node is
-//! killed.
+//! States that are not in storage when a node is told to stop, and how many are when it is killed.
 
 use etf::read_u32;
 

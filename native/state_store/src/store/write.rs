@@ -54,8 +54,7 @@ impl Store {
             Ok(there) if claims && tombstone::is_abandoned(&there.body) => {
                 let over = Condition::Etag(there.etag);
                 match self.put_retried(key, body, &over, course).await {
-                    // Another claim was faster, or the response to this one was lost. The next read shows
-                    // which.
+                    // Another claim was faster, or this one's response was lost: the next read shows which.
                     Err(Error::Conflict) => Ok(Met::Tombstone),
                     written => written.map(Met::Nothing),
                 }

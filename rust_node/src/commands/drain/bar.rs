@@ -1,5 +1,4 @@
-//! Progress of a drain: on a terminal a bar with rate and remaining time, otherwise a line every five
-//! seconds.
+//! A drain's progress: on a terminal a bar with rate and remaining time, else a line every five seconds.
 
 use std::io::{IsTerminal, Write};
 

@@ -134,8 +134,7 @@ fn stopped(idle: Option<&str>) -> bool {
     idle.is_some_and(|idle| !["within_tolerance", "too_few_servers"].contains(&idle))
 }
 
-/// The worse of two exit codes: a lost node is worse than a refusal, and a refusal is worse than servers that
-/// were left.
+/// The worse of two exit codes: a lost node before a refusal, and that before servers that were left.
 fn worse(one: Exit, other: Exit) -> Exit {
     let order = [Exit::Lost, Exit::Unreachable, Exit::Refused, Exit::Left];
     order.into_iter().find(|exit| [one, other].contains(exit)).unwrap_or(Exit::Done)

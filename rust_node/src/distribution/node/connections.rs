@@ -112,8 +112,7 @@ impl Node {
         Ok((name, end))
     }
 
-    /// Ends a connection, if it is still the connection to that node, and notifies calls, monitors and
-    /// mailboxes.
+    /// Ends a connection, if it is still that node's, and notifies calls, monitors and mailboxes.
     pub(in crate::distribution) fn detach(&self, peer: &str, id: u64) {
         self.lock().detach(peer, id);
     }
