@@ -160,6 +160,18 @@ defmodule DurableHandoff.ClientTest do
     end
   end
 
+  describe "the connection to the owner is lost" do
+    setup :with_client
+
+    test "retry: :always asks the same process again, which may still own the server", %{sup: sup} = context do
+      server = own(context)
+      for answer <- [{:lost, :noconnection}, {:ok, 1}], do: send(self(), {:answer, answer})
+      send_to = fn ^server, _left_ms -> receive(do: ({:answer, answer} -> answer)) end
+      call = Client.Call.new(FakeRegistry, sup, "k", :call, retry: :always)
+      assert Client.Call.run(call, send_to) == {:ok, 1}
+    end
+  end
+
   describe "the registry is outdated" do
     setup :with_client
 

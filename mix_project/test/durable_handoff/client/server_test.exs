@@ -78,6 +78,18 @@ defmodule DurableHandoff.Client.ServerTest do
     assert await_task(other) == {:ok, 1}
   end
 
+  test "an event about an owner that has ended answers no caller", %{sup: sup} = context do
+    start_client(context)
+    await = Task.async(fn -> Client.await(FakeRegistry, sup, "k", timeout: :infinity) end)
+    await_waiting(context, 1)
+    ended = spawn(fn -> :ok end)
+    wait_until(fn -> not Process.alive?(ended) end)
+    FakeRegistry.tell(sup, "k", ended)
+    server = start_server(context)
+    FakeRegistry.announce(sup, "k", server)
+    assert await_task(await) == {:ok, server}
+  end
+
   describe "limits" do
     test "too many callers for one key: an error at once, and the others are served", %{sup: sup} = context do
       start_client(context, limits: Limits.new!(max_waiting_per_key: 2))
