@@ -103,22 +103,10 @@ impl Cursor<'_> {
     fn term(&mut self) -> Result<usize, CheckError> {
         match self.byte()? {
             // SMALL_TUPLE, LARGE_TUPLE, LIST with its tail, MAP
-            104 => {
-                let arity = usize::from(self.byte()?);
-                self.children(arity)
-            }
-            105 => {
-                let arity = self.u32()?;
-                self.children(arity)
-            }
-            108 => {
-                let length = self.u32()?;
-                self.children(length.saturating_add(1))
-            }
-            116 => {
-                let pairs = self.u32()?;
-                self.children(pairs.saturating_mul(2))
-            }
+            104 => self.byte().map(usize::from),
+            105 => self.u32(),
+            108 => self.u32().map(|length| length.saturating_add(1)),
+            116 => self.u32().map(|pairs| pairs.saturating_mul(2)),
             tag => self.leaf(tag).map(|()| 0),
         }
     }
@@ -181,11 +169,6 @@ impl Cursor<'_> {
             }
             tag => Err(CheckError::Tag { tag }),
         }
-    }
-
-    /// Refuses a number of children that is larger than the number of remaining bytes.
-    fn children(&self, count: usize) -> Result<usize, CheckError> {
-        if count > self.bytes.len() - self.at { Err(CheckError::Truncated) } else { Ok(count) }
     }
 
     fn atom(&mut self) -> Result<(), CheckError> {
@@ -283,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_integer_a_long_reference_and_invalid_tail_bits_are_refused() {
+    fn a_large_integer_a_long_reference_a_long_atom_and_invalid_tail_bits_are_refused() {
         let mut big = vec![131, 111, 0, 0, 16, 1, 0];
         big.extend(vec![1; 4_097]);
         assert_eq!(check(&big), Err(CheckError::TooLong { what: "integer", got: 4_097 }));
@@ -291,6 +274,10 @@ mod tests {
             check(&[131, 90, 0, 6, 119, 1, 97, 0, 0, 0, 0]),
             Err(CheckError::TooLong { what: "reference", got: 6 })
         );
+        let atom = |length: u16| [&[131, 118], &length.to_be_bytes()[..], &vec![b'a'; usize::from(length)]].concat();
+        assert_eq!(check(&atom(1_020)), Ok(1_024));
+        assert_eq!(check(&atom(1_021)), Err(CheckError::TooLong { what: "atom", got: 1_021 }));
+        assert_eq!(check(&[131, 77, 0, 0, 0, 0, 8]), Err(CheckError::Bits));
         assert_eq!(check(&[131, 77, 0, 0, 0, 1, 0, 1]), Err(CheckError::Bits));
         assert_eq!(check(&[131, 77, 0, 0, 0, 1, 9, 1]), Err(CheckError::Bits));
     }

@@ -106,3 +106,14 @@ fn read(term: &Term, field: &'static str) -> Result<RefuseReason, Error> {
         (name, _) => RefuseReason::Other { name: name.to_owned() },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_problems_than_the_bound_are_refused() {
+        let read_problems = |count| read(&tuple([atom("invalid"), list((0..count).map(|_| text("p")))]), "reason");
+        assert!(read_problems(MAX_PROBLEMS).is_ok() && read_problems(MAX_PROBLEMS + 1).is_err());
+    }
+}

@@ -2,7 +2,12 @@
 //! within the limits. The entry point is the one that a fuzzer would use: [`Message::from_bytes`], a pure
 //! function of bytes.
 
-use handoff_wire::{Message, ViewParts, servers};
+use handoff_core::config::MAX_SERVERS;
+use handoff_core::{Action, Config, Event, ModuleId, NodeView, ServerSpec, StickyId};
+use handoff_wire::{
+    DrainId, DrainOpen, Events, Message, Orders, Refuse, RefuseReason, Servers, ViewPart, ViewParts, events, orders,
+    servers, view,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -65,6 +70,51 @@ fn apply(bytes: &mut Vec<u8>, edit: Edit, all: &[Vec<u8>]) {
             let at = at.index(length);
             bytes.splice(at..at, other[from..other.len().min(from + count)].iter().copied());
         }
+    }
+}
+
+fn open(modules: usize, count: usize) -> Message {
+    let text = String::new;
+    let drainer = etf::Pid::new("a@h", 1, 0, 1);
+    let (modules, count) = (vec![text(); modules], u32::try_from(count).expect("fits"));
+    let (supervisor, storage, config) = (text(), text(), Config::default());
+    DrainOpen { id: ID, drainer, supervisor, storage, count, modules, config }.into()
+}
+
+const ID: DrainId = DrainId(1);
+
+#[test]
+fn a_message_with_one_element_above_a_bound_is_refused() {
+    let server = ServerSpec { module: ModuleId(0), sticky: StickyId(0), priority: 0 };
+    for above in [0, 1] {
+        let part = |nodes| ViewPart { id: ID, part: 1, parts: 1, now_ms: 0, nodes };
+        let messages: [Message; 6] = [
+            Events { id: ID, events: vec![Event::Cancel; events::MAX_EVENTS + above] }.into(),
+            Orders { id: ID, actions: vec![Action::Finish; orders::MAX_ORDERS + above] }.into(),
+            Servers { id: ID, first: 0, servers: vec![server; servers::PER_CHUNK + above] }.into(),
+            part(vec![NodeView::default(); view::PER_PART + above]).into(),
+            open(10_000 + above, 0),
+            open(0, MAX_SERVERS + above),
+        ];
+        for message in messages {
+            let read = Message::from_bytes(&message.to_bytes().expect("encodes"));
+            assert_eq!(read.is_ok(), above == 0, "{}: {:?}", message.kind(), read.err());
+        }
+    }
+}
+
+#[test]
+fn orders_and_problems_above_a_bound_are_split_or_cut_before_they_are_sent() {
+    let orders: Vec<Orders> = Orders::split(ID, &vec![Action::Finish; orders::MAX_ORDERS + 1]).collect();
+    assert_eq!(orders.iter().map(|orders| orders.actions.len()).collect::<Vec<_>>(), [orders::MAX_ORDERS, 1]);
+
+    let reason = RefuseReason::Invalid { problems: vec!["p".to_owned(); 1_001] };
+    let sent = Message::from(Refuse { id: None, reason }).to_bytes().expect("encodes");
+    match Message::from_bytes(&sent) {
+        Ok(Message::Refuse(Refuse { reason: RefuseReason::Invalid { problems }, .. })) => {
+            assert_eq!(problems.len(), 1_000);
+        }
+        other => panic!("{other:?}"),
     }
 }
 

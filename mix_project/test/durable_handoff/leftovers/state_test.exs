@@ -106,6 +106,20 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert entry(state, id, "z").phase == :resting
   end
 
+  test "a receiver that got a server forwarded is not told to forget the offer", %{state: state} do
+    {state, id} = take(state, ["a", "b"], [self()])
+    {state, pids} = trying(state)
+    state = State.tried(state, pids["a"], {:refused, :full}, 1)
+    state = State.tried(state, pids["b"], :started, 1)
+    assert State.idle?(state)
+    refute_received {Leftovers, {:settled, ^id}}
+  end
+
+  test "a receiver does not hurry when the source has stopped all servers", %{state: state} do
+    {state, _id} = take(state, ["a"])
+    assert State.tick(state, 0).rush_until_us == nil
+  end
+
   test "a draining node stands down: it tells all later receivers, and accepts no more", %{state: state} do
     {state, _id} = take(state, ["a"], [self()])
     {state, pids} = trying(state)

@@ -90,6 +90,21 @@ fn more_drains_than_the_limit_are_refused_and_room_is_made_again() {
 }
 
 #[test]
+fn a_drain_above_the_limit_of_its_node_or_of_all_servers_is_refused() {
+    let limits = ServiceLimits { drains_per_node: 1, servers: 10, ..ServiceLimits::default() };
+    let mut service = Service::new(limits, Metrics::default());
+    let mut full = |peer, open| match refusal(&tell(&mut service, MS(0), peer, open)) {
+        Some(RefuseReason::Full { what, .. }) => Some(what.clone()),
+        other => other.map(|other| panic!("{other:?}")),
+    };
+    assert_eq!(full("a@h", open("a@h", 9)), None);
+    let second = DrainOpen { id: DrainId(ID.0 + 1), ..open("a@h", 1) };
+    assert_eq!(full("a@h", second).as_deref(), Some("drains of a node"));
+    assert_eq!(full("b@h", open("b@h", 2)).as_deref(), Some("servers of all drains"));
+    assert_eq!(full("b@h", open("b@h", 1)), None);
+}
+
+#[test]
 fn endless_new_storages_and_modules_do_not_fill_the_memory() {
     let limits = ServiceLimits { drains: 3, names: 100, ..ServiceLimits::default() };
     let mut service = Service::new(limits, Metrics::default());

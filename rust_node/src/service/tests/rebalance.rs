@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use handoff_core::{Balance, Goal, Idle};
+use handoff_core::{Balance, Goal, Idle, Reason};
 use handoff_wire::RebalanceOpen;
 
 use super::*;
@@ -110,6 +110,8 @@ fn a_drain_stops_the_rebalances_on_its_storage() {
     assert_eq!(starts(&answers), []);
     let balance = report(&answers).expect("it is over");
     assert_eq!((balance.idle, balance.excess), (Some(Idle::NodeDraining), 50));
+    let kept = Reason::Kept.name();
+    assert!(service.ended(MS(2)).iter().all(|ended| !ended.left.contains_key(kept)), "they were never meant to move");
 }
 
 #[test]

@@ -157,6 +157,25 @@ fn a_limit_that_one_drain_knows_holds_after_another_drain_sends_a_newer_report()
 }
 
 #[test]
+fn the_limits_of_a_node_do_not_hold_after_its_restart() {
+    let mut service = service();
+    let first = start_modules(&mut service, "a@h", &["M", "N"], 1, 9, target(0, Some((1, 2.0))));
+    assert_eq!(starts(&first).len(), 2);
+    let restarted = NodeView { started_at_ms: Some(4_000), ..target(5_000, None) };
+    let second = start_modules(&mut service, "b@h", &["M", "N"], 1, 3, restarted);
+    assert_eq!(starts(&second).len(), 3);
+}
+
+#[test]
+fn a_newer_report_of_another_drain_does_not_hide_that_the_node_has_begun_to_drain() {
+    let mut service = service();
+    start_modules(&mut service, "a@h", &["M", "N"], 0, 1, target(5_000, None));
+    let draining = NodeView { draining: true, ..target(1_000, None) };
+    let second = start_modules(&mut service, "b@h", &["M", "N"], 0, 1, draining);
+    assert_eq!(starts(&second).len(), 0);
+}
+
+#[test]
 fn drains_that_number_modules_differently_keep_servers_off_nodes_without_their_module() {
     let lacking = |stamp_ms, module| NodeView { missing: vec![ModuleId(module)], ..target(stamp_ms, None) };
     let mut service = service();
