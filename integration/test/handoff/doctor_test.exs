@@ -54,6 +54,15 @@ defmodule Handoff.DoctorTest do
     assert name == Atom.to_string(b)
   end
 
+  test "a node whose supervisor of this name has another prefix is named", %{a: a, b: b} = context do
+    context = another_supervisor(context)
+    start_handoff(context, a)
+    start_handoff(context, b, prefix: "other/")
+    await_heartbeats([a, b], context.sup)
+    problems = for %{check: :cluster, state: :problem, text: text} <- findings(context), do: text
+    assert Enum.any?(problems, &(&1 =~ "no supervisor of this name" and &1 =~ Atom.to_string(b)))
+  end
+
   test "a shutdown budget that is too small is a problem", %{a: a} = context do
     context = another_supervisor(context)
     start_handoff(context, a, handoff_on_shutdown: [timeout_ms: 30_000, shutdown_budget_ms: 5_000])

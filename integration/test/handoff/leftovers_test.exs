@@ -160,6 +160,25 @@ defmodule Handoff.LeftoversTest do
     await_idle(context, [b, c])
   end
 
+  test "a cordoned receiver leaves its leftovers to the others, and accepts some again when uncordoned",
+       %{a: a, b: b, c: c} = context do
+    app = start_uneven(context, a, [b, c])
+    keys = start_servers(context, a, 5)
+    block_drain(context, a)
+    assert {:ok, %{left: %{deadline: 6}}} = drain(context, a)
+    wait_until(fn -> active(context, b) != %{} and active(context, c) != %{} end)
+    :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    wait_until(fn -> held(context, b) == %{} and map_size(active(context, c)) == 6 end)
+
+    :ok = call(b, DurableHandoff, :uncordon, [context.sup])
+    wait_until(fn -> b in eligible(context, a) end)
+    assert {:ok, %{left: %{deadline: 6}}} = drain(context, a)
+    wait_until(fn -> active(context, b) != %{} end)
+    unblock(a)
+    :ok = stop_children(a, app)
+    await_all_on(context, ["blocker" | keys], [b, c])
+  end
+
   test "telemetry has the accepted servers and the result for each", %{c: c} = context do
     # Nodes for this test only, because they keep the :telemetry module that the test defines.
     [source, receiver] = start_nodes(2)

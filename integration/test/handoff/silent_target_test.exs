@@ -24,6 +24,14 @@ defmodule Handoff.SilentTargetTest do
     assert_all_run_on(context, keys, [b])
   end
 
+  test "the doctor names it", %{a: a, silent: silent} = context do
+    start_cluster(context)
+    suspend(context)
+    findings = call(a, DurableHandoff.Doctor, :run, [[supervisors: [context.sup]]])
+    warnings = for %{check: :cluster, state: :warning, text: text} <- findings, do: text
+    assert Enum.any?(warnings, &(&1 =~ "do not answer" and &1 =~ Atom.to_string(silent)))
+  end
+
   @tag guarantee: "Nothing runs twice"
   test "suspended between stop and start: the servers start on another node", %{a: a, b: b, silent: silent} = context do
     for node <- [a, silent], do: start_handoff(context, node, @endless)
