@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{KEYS, count, limits, once, server, settings, store, under, with_options};
-use state_store::{Condition, Error, Store};
+use state_store::{Condition, Error, Settings, Store};
 use store_servers::{Flaw, Kind, Rule, Server};
 
 /// A store without keys, whose credentials come from the metadata service of the test server.
@@ -141,6 +143,50 @@ async fn a_write_of_another_writer_between_a_lost_response_and_the_retry_is_a_co
     theirs.put("k", "2".into(), &under(Condition::Etag(etag.clone())), limits()).await.unwrap();
     server.script().set(vec![Rule::on(Kind::Update).times(1).answer(499, "")]);
     assert_eq!(ours.put("k", "3".into(), &under(Condition::Etag(etag)), limits()).await, Err(Error::Conflict));
+}
+
+#[tokio::test]
+async fn a_write_without_a_response_whose_object_cannot_be_read_is_no_conflict() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    let etag = store.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
+    let lost = Rule::on(Kind::Update).times(1).applied().cut();
+    server.script().set(vec![lost, Rule::on(Kind::Get).error(403, "AccessDenied")]);
+    let written = store.put("k", "2".into(), &under(Condition::Etag(etag)), limits()).await;
+    assert!(matches!(written, Err(Error::Denied { .. })), "{written:?}");
+}
+
+#[tokio::test]
+async fn a_claim_without_a_response_whose_object_is_gone_is_not_made_again() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    let deleted = Rule::on(Kind::Get).times(1).error(404, "NoSuchKey");
+    server.script().set(vec![Rule::on(Kind::Claim).times(1).applied().cut(), deleted]);
+    let claimed = store.put("k", "1".into(), &under(Condition::Absent), limits()).await;
+    assert_eq!((claimed, count(&server, Kind::Claim)), (Err(Error::Conflict), 2));
+}
+
+#[tokio::test]
+async fn a_request_that_hangs_is_sent_again() {
+    let server = server(&[]).await;
+    let impatient = Settings { attempt_timeout: Duration::from_secs(2), ..settings(&server, KEYS) };
+    let store = Store::open("s3://handoff", &impatient).unwrap();
+    store.put("k", "1".into(), &under(Condition::Always), limits()).await.unwrap();
+    server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Get).times(1) }]);
+    assert_eq!(store.get("k", true, limits()).await.map(|there| there.body), Ok("1".into()));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_for_an_object_that_is_too_large_or_in_a_store_for_reading() {
+    let server = server(&[]).await;
+    let settings = settings(&server, KEYS);
+    let small = Store::open("s3://handoff", &Settings { max_object_bytes: 2, ..settings.clone() }).unwrap();
+    let write = under(Condition::Always);
+    assert_eq!(small.put("k", "123".into(), &write, limits()).await, Err(Error::TooLarge { bytes: 3, limit: 2 }));
+    let reader = Store::open("s3://handoff", &Settings { read_only: true, ..settings }).unwrap();
+    assert_eq!(reader.put("k", "1".into(), &write, limits()).await, Err(Error::ReadOnly));
+    assert_eq!(reader.delete("k", None, limits()).await, Err(Error::ReadOnly));
+    assert!(server.script().counts().kinds.is_empty());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{count, keys, limits, once, server, settings, store, under};
-use state_store::{Condition, Error, Settings, Store};
+use state_store::{Condition, Error, Settings, Store, Write};
 use store_servers::{Flaw as Wrong, Kind, Rule};
 
 #[tokio::test]
@@ -52,6 +52,27 @@ async fn lost_responses_of_a_deletion_are_no_conflict() {
         assert_eq!(store.delete(&key, Some(etag), limits()).await, Ok(()), "round {round}");
     }
     assert_eq!(keys(&store).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_deletion_without_a_response_has_deleted_what_the_next_attempt_does_not_find() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    store.put("k", "1".into(), &under(Condition::Always), limits()).await.unwrap();
+    let absent = Rule::on(Kind::Delete).error(404, "NoSuchKey");
+    server.script().set(vec![Rule::on(Kind::Delete).times(1).applied().cut(), absent]);
+    assert_eq!(store.delete("k", None, limits()).await, Ok(()));
+    assert_eq!(store.delete("k", None, limits()).await, Err(Error::NotFound));
+}
+
+#[tokio::test]
+async fn a_deleted_object_is_not_answered_from_memory() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    let keep = Write { keep: true, ..under(Condition::Absent) };
+    let etag = store.put("k", "1".into(), &keep, limits()).await.unwrap();
+    assert_eq!(store.delete("k", Some(etag), limits()).await, Ok(()));
+    assert_eq!(store.get("k", true, limits()).await, Err(Error::NotFound));
 }
 
 #[tokio::test]
