@@ -194,6 +194,22 @@ defmodule Handoff.ServerTroubleTest do
     assert stored(context, "k").state["count"] == 5
   end
 
+  test "a server that is deleted while a failed start is undone stays deleted", %{a: a, b: b} = context do
+    start_cluster(context, handoff_on_shutdown: [start_leftovers: false])
+    pid = start_server(context, a, Counter, "k", %{count: 5})
+    :ok = call(a, Host, :terminate_child, [context.sup, "k"])
+    await_down(pid)
+    leave_half_started(context, "k", b)
+    storage = call(a, DurableHandoff.Host, :storage, [context.sup])
+    SimulatedStore.pause(context.store, {:put, storage_key(context, "k")})
+    releasing = Task.async(fn -> call(a, DurableHandoff.Host.Reservation, :release, [storage, "k"]) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    :ok = SimulatedStore.delete_object(place(context), storage_key(context, "k"))
+    SimulatedStore.resume(context.store)
+    assert await_task(releasing) == :ok
+    assert SimulatedStore.peek(context.store, storage_key(context, "k")) == nil
+  end
+
   test "the final write conflicts with a start that then fails: stored as stopped, not taken for another owner's",
        %{a: a, b: b} = context do
     start_cluster(context, handoff_on_shutdown: [start_leftovers: false])
