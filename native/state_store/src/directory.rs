@@ -315,6 +315,42 @@ mod tests {
         assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
     }
 
+    #[test]
+    fn a_write_that_was_given_up_is_not_applied_and_leaves_no_file() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = Directory::open(root.path(), u64::MAX, false).expect("opened");
+        let path = directory.path("k").expect("a key");
+        let given_up = AtomicBool::new(true);
+        assert_eq!(directory.write(&path, b"1", &Condition::Always, &given_up), Err(Error::Timeout));
+        assert_eq!(directory.read(&path), Ok(None));
+        assert_eq!(fs::read_dir(root.path().join("incoming")).expect("a directory").count(), 0);
+    }
+
+    #[test]
+    fn an_object_above_the_limit_is_not_read() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = Directory::open(root.path(), 2, false).expect("opened");
+        let path = directory.path("k").expect("a key");
+        directory.write(&path, b"123", &Condition::Always, &AtomicBool::new(false)).expect("written");
+        assert_eq!(directory.read(&path), Err(Error::TooLarge { bytes: 3, limit: 2 }));
+    }
+
+    #[test]
+    fn a_file_that_another_process_is_writing_is_not_swept() {
+        let root = tempfile::tempdir().expect("a directory");
+        let open = || Directory::open(root.path(), u64::MAX, false).expect("opened");
+        open();
+        let incoming = root.path().join("incoming");
+        for (name, age) in [("new", Duration::ZERO), ("left", 2 * LEFT_BEHIND)] {
+            let file = File::create(incoming.join(name)).expect("a file");
+            file.set_modified(SystemTime::now() - age).expect("an age");
+        }
+        open();
+        let left: Vec<_> =
+            fs::read_dir(incoming).expect("a directory").map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["new"]);
+    }
+
     /// Each `DurableServer.Supervisor` of a VM opens a store of its own, and all of them write heartbeats at
     /// the same moment.
     #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{count, keys, limits, once, server, settings, store, under};
 use state_store::{Condition, Error, Flaw, Limits, Settings, Store};
-use store_servers::{Flaw as Wrong, Kind, Rule};
+use store_servers::{Flaw as Wrong, Kind, Rule, Then};
 
 async fn check(flaws: &[Wrong]) -> Result<(), Error> {
     store(&server(flaws).await).check(limits()).await
@@ -94,6 +94,21 @@ async fn a_store_that_accepts_no_etag_is_refused() {
     let server = server(&[]).await;
     server.script().set(vec![Rule::on(Kind::Update).error(412, "PreconditionFailed")]);
     assert_eq!(store(&server).check(limits()).await, unfit(Flaw::EtagsNotUsable));
+}
+
+/// Answers one update as applied, without applying it.
+fn pretend(skip: u64) -> Rule {
+    let headers = vec![("etag".to_owned(), "\"9\"".to_owned())];
+    Rule { skip, then: Then::Answer { status: 200, headers, body: String::new() }, ..Rule::on(Kind::Update).times(1) }
+}
+
+#[tokio::test]
+async fn a_store_with_two_winners_of_one_version_or_a_late_one_is_refused() {
+    for (skip, flaw) in [(0, Flaw::ConditionsNotAtomic), (4, Flaw::ConditionsIgnored)] {
+        let server = server(&[]).await;
+        server.script().set(vec![pretend(skip)]);
+        assert_eq!(store(&server).check(limits()).await, unfit(flaw));
+    }
 }
 
 #[tokio::test]
