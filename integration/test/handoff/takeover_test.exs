@@ -75,6 +75,28 @@ defmodule Handoff.TakeoverTest do
     assert context |> placement([b, small]) |> Map.drop(["own", "late"]) |> Map.values() |> Enum.uniq() == [b]
   end
 
+  test "a server that is reserved, has run elsewhere since, or was stopped for good is left alone",
+       %{a: a, b: b} = context do
+    other = start_node()
+    start_uneven(context, a, [b, other])
+    start = &call(b, DurableHandoff.Host.Takeover, :start, [context.sup, &1, Counter, a, 30_000])
+
+    start_server(context, a, Counter, "reserved")
+    {:error, {:erpc, :noconnection}} = rehome(context, a, Counter, "reserved", target_node: :"absent@127.0.0.1")
+    await_none(context, b, "reserved")
+    assert start.("reserved") == {:wait, :reserved}
+
+    for {key, node, stop} <- [{"elsewhere", other, :terminate_child}, {"ended", a, :terminate_child_permanent}] do
+      start_server(context, node, Counter, key)
+      :ok = call(node, Host, stop, [context.sup, key])
+      await_none(context, b, key)
+    end
+
+    assert start.("elsewhere") == {:left_alone, :ran_elsewhere}
+    assert start.("ended") == {:left_alone, stored(context, "ended").meta.status}
+    assert placement(context, [a, b, other]) == %{}
+  end
+
   test "the source is killed right after its drain: its servers start with their stored states once its locks expire",
        %{a: a, b: b} = context do
     doomed = start_node()
