@@ -377,3 +377,15 @@ fn what_a_running_source_on_a_shared_ledger_keeps_takes_no_part_from_later_sourc
     let counts = rebalanced_together([150, 150, 0, 0], 0.5);
     assert_eq!((counts[0] + counts[1], counts[2] + counts[3]), (183, 117), "{counts:?}");
 }
+
+#[test]
+fn a_source_tells_others_of_no_more_servers_than_it_moves() {
+    // d and e have too few servers to move any. So b and c lack 28 servers, and only the source has some, 25.
+    let view = cluster(40, &[("b@h", 0), ("c@h", 0), ("d@h", 16), ("e@h", 16)]);
+    let mut drive = Drive::new(rebalance(), &common::servers(40), view);
+    let names = ["b@h", "c@h"].map(|name| drive.shared.names.get(name).expect("known"));
+    let comes = |drive: &Drive| names.iter().map(|node| drive.shared.ledger.promised(*node)).sum::<u64>();
+    assert_eq!((balance(&drive).excess, comes(&drive)), (25, 25));
+    let started = drive.poll();
+    assert_eq!((started.len(), comes(&drive)), (25, 0));
+}

@@ -166,11 +166,17 @@ impl Rebalance {
         let moves = if ends { 0 } else { self.moves };
         let leaves = Leaves { now: self.left(), at_the_end: self.left() - f64_of(moves) };
         ledger.leave(self.source, Some(leaves).filter(|_| !ends && self.excess > 0));
+        // The quotas may be more than the moves. Each node is told its part, and all parts are as many as the
+        // moves.
+        let quotas = self.rooms.values().map(|room| room.quota).sum::<u64>().max(1);
+        let part = |quota: u64| u128::from(quota) * u128::from(moves.min(quotas)) / u128::from(quotas);
+        let mut before = 0;
         for (node, room) in &mut self.rooms {
-            let quota = room.quota.min(moves);
-            if quota != room.promised {
-                ledger.promise(*node, room.promised, quota);
-                room.promised = quota;
+            let comes = u64::try_from(part(before + room.quota) - part(before)).unwrap_or(u64::MAX);
+            before += room.quota;
+            if comes != room.promised {
+                ledger.promise(*node, room.promised, comes);
+                room.promised = comes;
             }
             if room.filled != (room.light && !ends) {
                 room.filled = !ends;
