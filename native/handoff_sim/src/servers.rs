@@ -28,7 +28,7 @@ pub struct Server {
     pub unsynced: bool,
     /// How often the server was started elsewhere.
     pub moves: u32,
-    /// When the server was last told to stop, and by which drain.
+    /// When the server was last told to stop, or found to have stopped by itself, and by which drain.
     pub told_at: Micros,
     pub told_by: Option<usize>,
     /// When the server was last stopped.

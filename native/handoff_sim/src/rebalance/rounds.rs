@@ -175,6 +175,10 @@ impl Run<'_> {
         let quiet = |round: &&[Round<'_>]| round[0].reports().all(|report| report.failures == 0);
         let between = self.rounds.windows(2).filter(quiet).map(|rounds| &rounds[1].loads);
         let (tolerance, noise) = (self.scenario.config.tolerance, 2.0 * self.scenario.count_noise);
+        // Sources with a common ledger see what all of them have sent. One may take a target for full by its
+        // numbers that another still fills by its own.
+        let all: f64 = before.iter().map(|(_, servers)| servers).sum();
+        let filled = if self.scenario.coordinators > 0 { all * self.scenario.count_noise } else { 0.0 };
         // A node with too few servers for a rebalance keeps its servers.
         let moves = |before: f64| before >= f64::from(self.scenario.config.min_servers);
         for loads in between.chain([&end]) {
@@ -183,7 +187,7 @@ impl Run<'_> {
                 moves(before) && after > share * (1.0 + noise) + 1.0 + self.between + ROUNDING
             });
             for (before, after, share) in nodes() {
-                let off = share * (tolerance + noise) + 1.0 + self.between;
+                let off = share * (tolerance + noise) + 1.0 + self.between + filled;
                 let kept = after > share + off && moves(before);
                 let robbed = after < share - off && before > share + off;
                 let empty = after < share - off && spare;

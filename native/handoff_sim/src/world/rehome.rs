@@ -123,13 +123,14 @@ impl World {
 
     fn begin(&mut self, token: usize) {
         let Some(attempt) = &self.attempts[token] else { return };
-        let (server, source, target) = (attempt.server, attempt.source, attempt.target);
+        let Attempt { drain, server, source, target, .. } = *attempt;
         let faults = self.scenario.faults;
         match self.servers.place(server) {
             Place::On(node) if node == source => {
                 if self.random.chance(faults.overloaded) {
                     self.end(token, Outcome::Untouched(Blame::Unknown));
                 } else if self.random.chance(faults.gone) {
+                    self.servers.tell(server, drain, self.queue.now());
                     self.servers.stop(server, false, self.queue.now(), &mut self.cluster);
                     self.end(token, Outcome::Gone);
                 } else if self.servers.get(server).unsynced || self.attempt_is_suspect(token) {
