@@ -41,13 +41,6 @@ defmodule DurableHandoff.Drain.QuietTest do
     wait_until(fn -> not :ets.member(Quiet, :held) end)
   end
 
-  test "a message that a process does not know is logged, and it goes on" do
-    quiet = Process.whereis(Quiet)
-    {_state, lines} = LogEvents.collect(fn -> send(quiet, :odd) && :sys.get_state(quiet) end, &(&1.pid == quiet))
-    assert [{:warning, :unexpected_message, %{message: :odd}}] = lines
-    assert Process.whereis(Quiet) == quiet
-  end
-
   # Acts as a drain until it gets `:end`.
   defp start_holder do
     holder = spawn_link(fn -> Quiet.hold() && receive do: (:end -> :ok) end)
