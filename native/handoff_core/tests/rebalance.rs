@@ -282,6 +282,35 @@ fn a_drain_limited_to_one_per_second_starts_one_per_second() {
     assert_eq!(drive.poll().len(), 1);
 }
 
+#[test]
+fn a_rebalance_that_ended_was_cancelled_or_was_given_up_leaves_nothing_in_the_ledger() {
+    let ends: [fn(&mut Drive); 3] = [
+        |drive| drop(drive.move_all()),
+        |drive| {
+            let started = drive.poll();
+            drive.event(Event::Cancel).expect("it runs");
+            started.iter().for_each(|attempt| drive.moved(attempt));
+            drive.poll();
+        },
+        // As the Rust node does when the source is lost.
+        |drive| {
+            drive.poll();
+            drive.engine.give_up_places(&mut drive.shared);
+        },
+    ];
+    for (number, end) in ends.iter().enumerate() {
+        let mut drive = drive(100, &[("b@h", 0)]);
+        let [own, target] = ["source@h", "b@h"].map(|name| drive.shared.names.get(name).expect("in the view"));
+        let recorded = |drive: &Drive| {
+            let ledger = &drive.shared.ledger;
+            (ledger.leaves(own).is_some(), ledger.promised(target) > 0, ledger.is_filled(target))
+        };
+        assert_eq!(recorded(&drive), (true, true, true), "end {number}");
+        end(&mut drive);
+        assert_eq!(recorded(&drive), (false, false, false), "end {number}");
+    }
+}
+
 /// A source whose engine in the VM follows the one in the Rust node.
 struct Session {
     leader: Engine,
