@@ -5,8 +5,8 @@
 use handoff_core::config::MAX_SERVERS;
 use handoff_core::{Action, Config, Event, ModuleId, NodeView, ServerSpec, StickyId};
 use handoff_wire::{
-    DrainId, DrainOpen, Events, Message, Orders, Refuse, RefuseReason, Servers, ViewPart, ViewParts, events, orders,
-    servers, view,
+    DrainId, DrainOpen, Events, Message, Orders, Refuse, RefuseReason, Servers, ViewPart, ViewParts, drain, servers,
+    view,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -89,8 +89,8 @@ fn a_message_with_one_element_above_a_bound_is_refused() {
     for above in [0, 1] {
         let part = |nodes| ViewPart { id: ID, part: 1, parts: 1, now_ms: 0, nodes };
         let messages: [Message; 6] = [
-            Events { id: ID, events: vec![Event::Cancel; events::MAX_EVENTS + above] }.into(),
-            Orders { id: ID, actions: vec![Action::Finish; orders::MAX_ORDERS + above] }.into(),
+            Events { id: ID, events: vec![Event::Cancel; drain::MAX_EVENTS + above] }.into(),
+            Orders { id: ID, actions: vec![Action::Finish; drain::MAX_ORDERS + above] }.into(),
             Servers { id: ID, first: 0, servers: vec![server; servers::PER_CHUNK + above] }.into(),
             part(vec![NodeView::default(); view::PER_PART + above]).into(),
             open(10_000 + above, 0),
@@ -105,8 +105,8 @@ fn a_message_with_one_element_above_a_bound_is_refused() {
 
 #[test]
 fn orders_and_problems_above_a_bound_are_split_or_cut_before_they_are_sent() {
-    let orders: Vec<Orders> = Orders::split(ID, &vec![Action::Finish; orders::MAX_ORDERS + 1]).collect();
-    assert_eq!(orders.iter().map(|orders| orders.actions.len()).collect::<Vec<_>>(), [orders::MAX_ORDERS, 1]);
+    let orders: Vec<Orders> = Orders::split(ID, &vec![Action::Finish; drain::MAX_ORDERS + 1]).collect();
+    assert_eq!(orders.iter().map(|orders| orders.actions.len()).collect::<Vec<_>>(), [drain::MAX_ORDERS, 1]);
 
     let reason = RefuseReason::Invalid { problems: vec!["p".to_owned(); 1_001] };
     let sent = Message::from(Refuse { id: None, reason }).to_bytes().expect("encodes");
