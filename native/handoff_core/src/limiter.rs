@@ -88,9 +88,12 @@
 //! concurrency. For minima and slow averages a drain is too short and a BEAM during shutdown too noisy, so
 //! this limiter compares pairs of cohorts. Kleinrock's power gives the bound on the cost of a step.
 
+mod change;
+mod doubt;
 mod flight;
 mod knee;
 mod overload;
+mod probes;
 mod recent;
 mod tuning;
 mod window;

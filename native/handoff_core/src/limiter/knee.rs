@@ -28,12 +28,13 @@
 use std::cmp::Ordering;
 
 use super::Learnt;
+use super::change::Change;
+use super::doubt::Doubt;
 use super::flight::{Ended, Flight};
+use super::probes::{Probe, Probes};
 use super::tuning::{
-    ALL_QUEUE, BRISK, CAREFUL, CAREFUL_STEPS, CLEAR, COLD, FASTER, FEW, FIRST_STEP, FIRST_WAIT, FREE, FRESH, HALVE,
-    IMPOSSIBLE, LEAST_SPREAD, LONG, LONG_STEP, LONGEST_WAIT, LOOK_CLOSER, LOWEST_CUT, MOST_STALLS, NEAR_WALL, NO_QUEUE,
-    PAUSED_STEP, PAUSES, PROBE_DOWN, PROBE_DOWN_BLIND, PROBE_UP, QUARTER, SAME, SHORT, SLOWER, SPREAD_WEIGHT, START,
-    TOO_DEAR, TRIMMING, WAIT_AT_CEILING, WAIT_LEARNT,
+    BRISK, CAREFUL, CAREFUL_STEPS, FEW, FIRST_STEP, FRESH, HALVE, LONG, LONG_STEP, LOWEST_CUT, NEAR_WALL, PAUSED_STEP,
+    PAUSES, PROBE_DOWN, PROBE_DOWN_BLIND, PROBE_UP, QUARTER, SAME, SHORT, START,
 };
 use super::window::{Measure, Window, micros};
 use crate::time::Micros;
@@ -74,15 +75,8 @@ pub(super) struct Knee {
     limit: u32,
     stage: Stage,
     window: Window,
-    /// How many times this stage has measured again because the machine may have been busy.
-    looks: u32,
-    /// The number of stalls of the machine seen so far, up to [`MOST_STALLS`].
-    stalls: u32,
-    /// Running estimate of the spread of one attempt.
-    spread: f64,
-    /// Generations of attempts to hold before the next probe.
-    wait: u32,
-    probe_up_next: bool,
+    doubt: Doubt,
+    probes: Probes,
     /// A limit at which too many attempts were refused.
     wall: Option<u32>,
     /// Whether anything was ever measured.
@@ -104,11 +98,8 @@ impl Knee {
             limit,
             stage,
             window: Window::open(1, limit),
-            looks: 0,
-            stalls: 0,
-            spread: LEAST_SPREAD,
-            wait: FIRST_WAIT,
-            probe_up_next: true,
+            doubt: Doubt::new(),
+            probes: Probes::new(),
             wall: None,
             measured: false,
             latest: 0.0,
@@ -141,7 +132,7 @@ impl Knee {
     pub fn cut_helped(&mut self, flight: &Flight) {
         if let Stage::Cut { from } = self.stage {
             self.wall = Some(from);
-            self.wait_longer();
+            self.probes.later();
             let until = from.div_ceil(2);
             self.enter(Stage::Recover { until }, self.limit.saturating_mul(2).min(until), flight);
         }
@@ -157,8 +148,7 @@ impl Knee {
     /// Starts over after a long time without attempts, because the store may have changed.
     pub fn rested(&mut self, flight: &Flight) {
         if self.measured {
-            self.wait = FIRST_WAIT;
-            self.probe_up_next = true;
+            self.probes.soon_in(Probe::Up);
             self.wall = None;
             self.enter(Stage::Measure, self.limit, flight);
         }
@@ -171,7 +161,7 @@ impl Knee {
             Some(None) => self.again(self.stage, flight),
             Some(Some(measure)) => {
                 self.latest = measure.latency;
-                self.spread += (measure.spread - self.spread) * if self.measured { SPREAD_WEIGHT } else { 1.0 };
+                self.doubt.measured(measure);
                 self.on_measure(measure, flight);
                 self.measured = true;
             }
@@ -198,11 +188,11 @@ impl Knee {
     /// A limit that was learnt before was measured.
     fn learnt(&mut self, measure: Measure, latency: f64, knee: bool, flight: &Flight) {
         let ratio = measure.latency / latency;
-        let noise = 2.0 * self.noise(measure, measure);
+        let noise = 2.0 * self.doubt.change(measure, measure, 1.0).noise;
         let long = measure.is_long();
         let pauses = long && latency < LONG;
         if ratio <= if long { PAUSES } else { SAME + noise } {
-            self.looked();
+            self.doubt.looked();
             if !knee && self.limit < FEW && !pauses {
                 // The limit may already be the knee of a small store, so the step is small.
                 return self.climb_by(PROBE_UP, measure, 0, false, flight);
@@ -210,7 +200,7 @@ impl Knee {
             if !knee {
                 return self.climb(measure, CAREFUL_STEPS, false, flight);
             }
-            self.wait = WAIT_LEARNT;
+            self.probes.confirmed();
             return self.hold(self.limit, Some(measure), flight);
         }
         if pauses && self.limit <= FEW {
@@ -226,116 +216,99 @@ impl Knee {
 
     /// A step up was measured.
     fn climbed(&mut self, measure: Measure, from: u32, flat: Measure, step: u32, blind: bool, flight: &Flight) {
-        let growth = f64::from(self.limit) / f64::from(from) - 1.0;
-        let ratio = measure.latency / flat.latency;
-        let noise = self.noise(measure, flat);
+        let change = self.doubt.change(flat, measure, f64::from(self.limit) / f64::from(from));
         let long = measure.is_long() && flat.is_long();
-        let (free, too_dear) = (1.0 + FREE * growth, 1.0 + TOO_DEAR * growth);
-        if blind && !long && ratio < COLD - 1.5 * noise {
+        if blind && !long && change.was_cold() {
             return self.drop(PROBE_DOWN, measure, Why::Blind, flight);
         }
-        if ratio <= free + noise {
-            self.looked();
-            self.wait = FIRST_WAIT;
+        if change.is_free() {
+            self.doubt.looked();
+            self.probes.soon();
             self.wall = self.wall.filter(|wall| self.limit < *wall);
             self.find(measure, false);
             if self.limit == self.ceiling {
                 return self.hold(self.limit, Some(measure), flight);
             }
             let flat = flat.pooled(measure);
-            if long && growth >= FIRST_STEP - 1.0 {
+            if long && change.possible >= FIRST_STEP {
                 return self.climb_by(LONG_STEP, flat, step + 1, false, flight);
             }
             return self.climb(flat, step + 1, false, flight);
         }
-        if ratio < too_dear + 2.0 * noise && self.look_closer(noise) {
+        if change.may_be_affordable() && self.look_closer(change) {
             return;
         }
-        let impossible = ratio > (1.0 + growth) * (1.0 + IMPOSSIBLE) + 2.0 * noise;
-        if self.look_again(u32::from(impossible || (step >= CAREFUL_STEPS && self.limit > FEW)), flight) {
+        let maybe_a_stall = change.is_impossible() || (step >= CAREFUL_STEPS && self.limit > FEW);
+        if self.look_again(u32::from(maybe_a_stall), flight) {
             return;
         }
         if blind {
             return self.drop(PROBE_DOWN_BLIND, measure, Why::Blind, flight);
         }
-        if ratio <= too_dear {
-            self.wait = FIRST_WAIT;
-            self.probe_up_next = false;
+        if change.is_affordable() {
+            self.probes.soon_in(Probe::Down);
             return self.hold(self.limit, Some(measure), flight);
         }
-        self.wait_longer();
-        let knee = rounded(f64::from(self.limit) / ratio).clamp(from, self.limit - 1);
+        self.probes.later();
+        let knee = rounded(f64::from(self.limit) / change.ratio).clamp(from, self.limit - 1);
         self.hold(knee, (knee == from).then_some(flat), flight);
     }
 
     /// A window at an unchanged limit was measured.
     fn held(&mut self, measure: Measure, usual: Measure, attempts: u32, flight: &Flight) {
-        let ratio = measure.latency / usual.latency;
-        let noise = 2.0 * self.noise(measure, usual);
+        let change = self.doubt.change(usual, measure, 1.0);
         let attempts = attempts.saturating_add(self.window.size());
-        if ratio > SLOWER + noise {
+        if change.is_slower() {
             if !self.look_again(1, flight) {
-                self.wait = FIRST_WAIT;
-                self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, Why::Slower, flight);
+                self.probes.soon();
+                self.drop((1.0 / change.ratio).clamp(QUARTER, PROBE_DOWN), measure, Why::Slower, flight);
             }
             return;
         }
-        self.looked();
-        if ratio < FASTER - noise {
-            self.wait = FIRST_WAIT;
-            self.probe_up_next = true;
+        self.doubt.looked();
+        if change.is_faster() {
+            self.probes.soon_in(Probe::Up);
             return self.hold(self.limit, Some(measure), flight);
         }
         let usual = usual.pooled(measure);
-        let at_ceiling = self.limit == self.ceiling;
-        let wait = if at_ceiling { self.wait.max(WAIT_AT_CEILING) } else { self.wait };
-        if attempts / self.limit.max(START) < wait {
-            self.again(Stage::Hold { usual: Some(usual), attempts }, flight);
-        } else if self.probe_up_next && !at_ceiling {
-            self.probe_up_next = false;
-            self.climb_by(PROBE_UP, usual, 0, false, flight);
-        } else {
-            self.probe_up_next = true;
-            self.wait_longer();
-            self.drop(PROBE_DOWN, usual, Why::Probe, flight);
+        match self.probes.due(attempts, self.limit, self.limit == self.ceiling) {
+            None => self.again(Stage::Hold { usual: Some(usual), attempts }, flight),
+            Some(Probe::Up) => self.climb_by(PROBE_UP, usual, 0, false, flight),
+            Some(Probe::Down) => self.drop(PROBE_DOWN, usual, Why::Probe, flight),
         }
     }
 
     /// A lower limit was measured.
     fn dropped(&mut self, measure: Measure, from: u32, before: Measure, why: Why, flight: &Flight) {
-        let possible = f64::from(from) / f64::from(self.limit);
-        let fall = before.latency / measure.latency;
-        let noise = self.noise(measure, before) * fall;
-        let all_queue = 1.0 + ALL_QUEUE * (possible - 1.0);
-        let unsure = (fall - NO_QUEUE).abs().min((fall - all_queue).abs()) < noise;
-        if unsure && self.look_closer(noise) {
+        let change = self.doubt.change(measure, before, f64::from(from) / f64::from(self.limit)).of_the_higher();
+        if change.is_unsure() && self.look_closer(change) {
             return;
         }
-        if measure.is_long() && possible > PAUSES && fall <= PAUSES {
+        if measure.is_long() && change.possible > PAUSES && change.ratio <= PAUSES {
             // The attempts contain pauses, some of them one more than others, which explains the latency
             // without a queue.
             return self.hold(from, None, flight);
         }
-        if fall < 1.0 / (SLOWER + 2.0 * noise) {
+        if change.is_inverse() {
             // Attempts take longer although fewer are in flight, so our attempts do not cause a queue.
             if !self.look_again(1, flight) {
                 self.hold(from, None, flight);
             }
-        } else if fall > possible * (1.0 + IMPOSSIBLE) + 2.0 * noise {
+        } else if change.is_impossible() {
             // Latency has fallen more than a queue could explain, so a stall has ended.
-            self.stalls = (self.stalls + 1).min(MOST_STALLS);
+            self.doubt.stalled();
             self.hold(from, None, flight);
-        } else if fall >= all_queue {
+        } else if change.is_all_queue() {
             // All of the fall was queueing, so the knee is further down.
-            self.wait = FIRST_WAIT;
+            self.probes.soon();
             self.drop(HALVE, measure, why, flight);
         } else if why == Why::Slower {
             // Perhaps it was only the time that helped, not the lower limit.
             self.climb(measure, 0, false, flight);
-        } else if fall > NO_QUEUE {
-            let knee = rounded(f64::from(from) / fall).clamp(self.limit, from);
+        } else if !change.is_no_queue() {
+            let knee = rounded(f64::from(from) / change.ratio).clamp(self.limit, from);
             if knee < from {
-                self.wait = FIRST_WAIT;
+                self.probes.soon();
             }
             self.hold(knee, None, flight);
         } else if why == Why::Blind {
@@ -394,7 +367,7 @@ impl Knee {
     fn enter(&mut self, stage: Stage, limit: u32, flight: &Flight) {
         let before = std::mem::replace(&mut self.limit, limit.clamp(1, self.ceiling));
         self.stage = stage;
-        self.looks = 0;
+        self.doubt.decided();
         let size = self.window_size();
         self.window = match self.limit.cmp(&before) {
             Ordering::Less => Window::open(flight.next(), size),
@@ -411,35 +384,19 @@ impl Knee {
         }
     }
 
-    /// Measures again, with attempts that start from now on, because in a stall of the machine all attempts
-    /// in flight are late as in a queue. Does so at most `most` times, and once more for each stall seen so
-    /// far. Returns whether it does.
+    /// Measures again, with attempts that start from now on, if the machine may have stalled. Returns whether it
+    /// does.
     fn look_again(&mut self, most: u32, flight: &Flight) -> bool {
-        let looks = self.looks < most + self.stalls;
-        if looks {
-            self.looks += 1;
+        let again = self.doubt.look_again(most);
+        if again {
             self.window = Window::open(flight.next(), self.window_size());
         }
-        looks
+        again
     }
 
-    /// The latest measurement was not late, so the earlier ones of this stage met stalls.
-    fn looked(&mut self) {
-        self.stalls = (self.stalls + self.looks).min(MOST_STALLS);
-    }
-
-    fn wait_longer(&mut self) {
-        self.wait = (self.wait * 2).min(LONGEST_WAIT);
-    }
-
-    /// Standard error of the ratio of two measurements.
-    fn noise(&self, a: Measure, b: Measure) -> f64 {
-        self.spread.max(LEAST_SPREAD) * TRIMMING * (1.0 / a.count + 1.0 / b.count).sqrt()
-    }
-
-    /// Makes the window larger if there is much noise and the window may still grow.
-    fn look_closer(&mut self, noise: f64) -> bool {
-        noise > CLEAR && self.window.len() < LOOK_CLOSER && self.window.widen(self.window_size())
+    /// Makes the window larger if the change is close to a threshold and the window may still grow.
+    fn look_closer(&mut self, change: Change) -> bool {
+        self.doubt.wants_more(change, self.window.len()) && self.window.widen(self.window_size())
     }
 }
 

@@ -13,12 +13,6 @@ pub(super) const CAREFUL_STEPS: u32 = 2;
 /// gaps.
 pub(super) const BRISK: f64 = 1.5;
 
-/// Up to this growth of latency, as a part of the step, a step up counts as free and the next one follows.
-pub(super) const FREE: f64 = 0.15;
-/// Above this growth a step costs more than it gains (Kleinrock's power, throughput divided by latency,
-/// falls), so it is undone.
-pub(super) const TOO_DEAR: f64 = 0.5;
-
 /// The factor of a probe upwards from the knee: so small that it does not show in the slowest percent.
 pub(super) const PROBE_UP: f64 = 1.125;
 /// The factor of a probe downwards. It costs only throughput: 30 % for two round trips.
@@ -29,11 +23,6 @@ pub(super) const PROBE_DOWN_BLIND: f64 = 0.6;
 pub(super) const HALVE: f64 = 0.5;
 /// The lowest factor of a single step down, however high the latency is.
 pub(super) const QUARTER: f64 = 0.25;
-/// If latency falls by less than this factor, there was no queue.
-pub(super) const NO_QUEUE: f64 = 1.05;
-/// If latency falls by this part of the possible fall or more, all of it was queueing and the knee is further
-/// down.
-pub(super) const ALL_QUEUE: f64 = 0.75;
 
 /// A learnt limit counts as confirmed up to this ratio of the latencies. It allows for processors that are
 /// busier than before.
@@ -42,14 +31,6 @@ pub(super) const SAME: f64 = 1.5;
 /// Stores that serve fewer requests than this at a time count as small.
 pub(super) const FEW: u32 = 2 * START;
 
-/// If latency at an unchanged limit rises or falls by these factors, the store has changed; less is noise.
-pub(super) const SLOWER: f64 = 1.2;
-pub(super) const FASTER: f64 = 0.95;
-/// The number of machine stalls up to which each one delays decisions further.
-pub(super) const MOST_STALLS: u32 = 2;
-/// The delay of a queue is proportional to the limit. A change that exceeds this by more than this part has
-/// another cause.
-pub(super) const IMPOSSIBLE: f64 = 0.1;
 /// For attempts shorter than this, in microseconds, no limit below the first one is tried: more parallel
 /// attempts use the processors better.
 pub(super) const SHORT: f64 = 20_000.0;
@@ -64,28 +45,6 @@ pub(super) const PAUSED_STEP: f64 = 2.0;
 pub(super) const FIRST_STEP: f64 = 1.2;
 /// One pause more or less (three instead of two) changes the latency of such attempts by up to this factor.
 pub(super) const PAUSES: f64 = 1.75;
-/// If the second measurement, at a higher limit, is below this part of the first one, the first one was of a
-/// cold start.
-pub(super) const COLD: f64 = 0.95;
-
-/// Noise below this part of a measurement is ignored. Above it the measurement is extended.
-pub(super) const CLEAR: f64 = 0.04;
-/// The number of attempts up to which a measurement is extended.
-pub(super) const LOOK_CLOSER: usize = 20;
-/// The lowest spread that is assumed for an attempt, because a few equal latencies prove nothing.
-pub(super) const LEAST_SPREAD: f64 = 0.03;
-/// By this factor a trimmed mean is less certain than a mean.
-pub(super) const TRIMMING: f64 = 1.15;
-/// Weight of a new measurement in the running spread.
-pub(super) const SPREAD_WEIGHT: f64 = 0.3;
-
-/// Generations of attempts between probes: at first, and the maximum after probes that found nothing.
-pub(super) const FIRST_WAIT: u32 = 2;
-pub(super) const LONGEST_WAIT: u32 = 16;
-/// The same at a learnt limit that was confirmed: short, in case the store can serve more now.
-pub(super) const WAIT_LEARNT: u32 = 4;
-/// The same at the ceiling, if no queue was met: a probe is useful only after a change of the store.
-pub(super) const WAIT_AT_CEILING: u32 = 8;
 
 /// After a step up, attempts that started up to this part of a latency before it count as started after it.
 /// Attempts end and start in bursts, so most of a generation starts just before the decision.
