@@ -3,17 +3,19 @@
 //! # Guarantees
 //!
 //! - Never more than the ceiling are in flight, and the limit is never 0, so a drain always proceeds.
-//! - No single step makes a gap longer by more than half, and the first two steps by no more than a quarter.
-//!   If attempts take two seconds or more, a step after the first may add three quarters,
-//!   and the first one may double it if a measurement of the store predicted short attempts.
+//! - A drain that knows nothing of its store starts with three attempts. It makes one large step, to ten, if
+//!   these did not wait for one another. Every other step makes a gap longer by at most half, and the next two
+//!   steps by at most a quarter. If attempts take two seconds or more, a step may add three quarters, and the
+//!   first one may double it if a measurement of the store predicted short attempts.
 //! - A limit that was not in use (too few servers, targets at their caps) never rises.
 //! - A store that refuses everything gets two attempts at a time. Occasional refusals that do not depend on
 //!   the load do not lower the limit.
 //! - Attempts that hang for a reason other than the store do not delay the others. If all attempts hang, a
 //!   few more start, at growing intervals.
-//! - The same calls give the same limits: no clock, no randomness, and only additions, multiplications, divisions and square
-//!   roots, which are exact on every machine.
-//! - Starting and finishing cost O(log n) in the attempts in flight; memory is a few words for each of them, and two kilobytes.
+//! - The same calls give the same limits: no clock, no randomness, and only additions, multiplications,
+//!   divisions and square roots, which are exact on every machine.
+//! - Starting and finishing cost O(log n) in the attempts in flight; memory is a few words for each of them,
+//!   and two kilobytes.
 //!
 //! # Why
 //!
@@ -21,7 +23,7 @@
 //! that add no throughput. They only wait, and during this wait (*the gap*) their servers are stopped. With 8
 //! slots of 10 ms, 50 attempts in flight make every gap six times as long as 8 do, and the drain is no
 //! faster. The knee is unknown at first and changes. A drain of 500 servers lasts only sixty round trips, so
-//! there is little time to search, and the search may slow only five servers before it shows in the slowest
+//! there is little time to search, and the search may slow only four servers before it shows in the slowest
 //! percent.
 //!
 //! # Method
@@ -32,14 +34,20 @@
 //! against slow servers and scheduling.
 //!
 //! *What is decided.* `knee` compares two limits at a time. If latency grows in proportion to the limit,
-//! there is a queue; if it does not grow, there is none. The limit starts at 8 and rises, by a quarter at
-//! first, then by half, while latency does not grow. After the first step at which it grows, the two
-//! latencies also give the knee. Near the knee the limit holds. After 2, 4, 8, then every 16 generations of
-//! attempts it probes, alternately an eighth higher, which makes some gaps longer, and a third lower, which
-//! costs a little throughput. If the very first step meets a queue, nothing is known about lower limits, so
-//! lower ones are tried at once, and further down as long as all extra latency is queueing. If latency
-//! changes at an unchanged limit, the store has changed, and that is examined at once. The more the attempts
-//! of a measurement differ, the more of them a decision needs.
+//! there is a queue; if it does not grow, there is none (`change`). While it does not grow, the limit rises, by
+//! a quarter at first, then by half. After the first step at which it grows, the two latencies also give the
+//! knee. Near the knee the limit holds. After 2, 4, 8, then every 16 generations of attempts it probes
+//! (`probes`), alternately an eighth higher, which makes some gaps longer, and a third lower, which costs a
+//! little throughput. If latency changes at an unchanged limit, the store has changed, and that is examined
+//! at once. The more the attempts of a measurement differ, the more of them a decision needs (`doubt`).
+//!
+//! *The start of a drain that knows nothing.* The first three attempts start together. A move makes several
+//! requests one after the other, and a store with fewer slots serves its last ones one after the other, too. So
+//! if the three end together, there was no queue, and ten can be next: the comparison with three is as good as
+//! one between eight and ten. If they end apart, four are next, and if latency grows, there is a queue, and
+//! fewer are tried, down to one. If they differ by more than a queue of three can explain, they tell nothing,
+//! and eight are next. The first attempts of a node load code and open connections, so they may take longer
+//! than later ones; if so, the search begins again at the limit that it has come to.
 //!
 //! *Busy processors.* Waiting for a processor looks like a queue in the store. But it delays all attempts in
 //! flight at the same time, so these do not differ, and it passes. On a node with much other work, cohorts at
@@ -53,7 +61,7 @@
 //! *Attempts that take seconds.* Cloudflare R2 and Google Cloud Storage accept one write a second for each
 //! key, so each move pauses two or three times, however many run in parallel. Some servers also stop slowly.
 //! One generation of such attempts can be a fifth of a small drain. So the search is faster: after a first
-//! step by a quarter, the limit rises by three quarters. It measures the faster half of the attempts, which
+//! step, the limit rises by three quarters. It measures the faster half of the attempts, which
 //! an additional pause of some does not prolong but a queue does. If an earlier measurement of the store
 //! predicted short attempts, the limit doubles at once or, if it is high, falls to a quarter for one
 //! measurement.

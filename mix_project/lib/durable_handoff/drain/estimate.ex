@@ -13,9 +13,9 @@ defmodule DurableHandoff.Drain.Estimate do
   # If an earlier drain on the same store has measured both, its figures are used.
   #
   # `make/5` simulates how the limiter raises the number of parallel moves
-  # (`native/handoff_core/src/limiter.rs`): it starts from what is known of the store, else from eight, adds a
-  # quarter twice and then a half each time, each step about two moves long, until the store, the processors,
-  # the nodes or `max_concurrency` are the limit.
+  # (`native/handoff_core/src/limiter.rs`): it starts from what is known of the store, else from three, goes on
+  # with ten, adds a quarter and then a half each time, each step about two moves long, until the store, the
+  # processors, the nodes or `max_concurrency` are the limit.
   #
   # A plan adds the time that servers need to store their state first, and assumes that half of them have
   # something to store.
@@ -64,8 +64,8 @@ defmodule DurableHandoff.Drain.Estimate do
   # bound is below one half because a busy machine alone can halve the throughput.
   @queueing 0.4
 
-  @first_limit 8
-  @steps [1.25, 1.25]
+  @first_limit 3
+  @steps [10 / 3, 1.25]
   @later_step 1.5
 
   # With a lower latency than this, the processors limit the pace of moves, not the store.

@@ -7,6 +7,9 @@
 /// Up to this growth of latency, as a part of the step, a step up counts as free. Simulated: above the noise
 /// of eight attempts of a step by a quarter, below what two such steps may cost together.
 const FREE: f64 = 0.15;
+/// The same for large steps: the growth that would show a queue of a quarter more attempts than slots.
+/// Derived: [`FREE`] of a quarter.
+const MOST_FREE: f64 = 0.0375;
 /// Above this growth a step costs more than it gains, so it is undone. Derived: Kleinrock's power, throughput
 /// divided by latency, falls from here on.
 const TOO_DEAR: f64 = 0.5;
@@ -24,8 +27,10 @@ const IMPOSSIBLE: f64 = 0.1;
 const SLOWER: f64 = 1.2;
 const FASTER: f64 = 0.95;
 /// If the second measurement, at a higher limit, is below this part of the first one, the first one was of a
-/// cold start. The same as [`FASTER`].
-const COLD: f64 = FASTER;
+/// cold start. Simulated: one in twenty pairs differs as much by chance.
+const COLD: f64 = 0.96;
+/// Up to this part of the possible change, noise is more likely than a queue. Simulated.
+const SLIGHT: f64 = 0.25;
 
 /// The change of latency from a lower limit to a higher one, or from an earlier measurement to a later one
 /// at the same limit.
@@ -59,17 +64,22 @@ impl Change {
 
     /// A step up: latency fell, so the lower limit was measured during a cold start.
     pub fn was_cold(self) -> bool {
-        self.ratio < COLD - 1.5 * self.noise
+        self.ratio < COLD && self.ratio < 1.0 - self.noise
     }
 
     /// A step up: latency did not grow.
     pub fn is_free(self) -> bool {
-        self.ratio <= 1.0 + FREE * self.growth() + self.noise
+        self.ratio <= 1.0 + (FREE * self.growth()).min(MOST_FREE) + self.noise
     }
 
     /// A step up that is not free: throughput gains as much as latency loses.
     pub fn is_affordable(self) -> bool {
         self.ratio <= self.too_dear()
+    }
+
+    /// A step down: the fall is too small for the queue that was suspected.
+    pub fn is_slight(self) -> bool {
+        self.ratio <= 1.0 + SLIGHT * self.growth()
     }
 
     /// A step up that is not free: with more attempts it may turn out to be affordable.

@@ -21,6 +21,8 @@ const SPREAD_WEIGHT: f64 = 0.3;
 const CLEAR: f64 = 0.04;
 /// The number of attempts up to which a measurement is extended. Simulated.
 const LOOK_CLOSER: usize = 20;
+/// The same in generations of attempts: at low limits a measurement takes long. Simulated.
+const GENERATIONS: usize = 3;
 /// The number of machine stalls up to which each one delays decisions further. Simulated on machines with six
 /// stalls a second.
 const MOST_STALLS: u32 = 2;
@@ -53,9 +55,10 @@ impl Doubt {
         Change { ratio: high.latency / low.latency, possible, noise }
     }
 
-    /// Whether a change that is close to a threshold is worth more than the `attempts` that show it.
-    pub fn wants_more(&self, change: Change, attempts: usize) -> bool {
-        change.noise > CLEAR && attempts < LOOK_CLOSER
+    /// Whether a change that is close to a threshold is worth more than the `attempts` at this limit that show
+    /// it.
+    pub fn wants_more(&self, change: Change, attempts: usize, limit: u32) -> bool {
+        change.noise > CLEAR && attempts < LOOK_CLOSER.min(GENERATIONS * limit as usize)
     }
 
     /// Whether to measure again before the decision: at most `most` times, and once more for each stall seen

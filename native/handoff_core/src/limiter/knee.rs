@@ -1,29 +1,35 @@
 //! The search for the knee: the smallest limit that still has the full throughput.
 //!
 //! Guarantee: the limit is never 0 and never above the ceiling. It rises only after a measurement that was
-//! made while the limit was in use, by at most half. If attempts take two seconds or more and the previous
-//! step met no queue, it may rise by three quarters, or double in the first step after a measurement that
-//! predicted short attempts.
+//! made while the limit was in use, by the factors that `limiter.rs` states.
+//!
+//! A stage is one limit with one question. When its measurement is complete, `decide` answers the question, and
+//! the next stage begins:
 //!
 //! ```text
-//!   Learnt ──────────────┬────────────────────────────► Hold     (as before; slower, twice: Drop)
-//!                        ▼
-//!            Measure ──► Climb ◄──────────── probe up ───────────┐
-//!                        │   │                                   │
-//!          queue / blind │   │ queue, or no longer flat          │
-//!                        ▼   ▼                                   │
-//!    ┌───► Drop ───────► Hold ───────────── probe down ──► Drop  │
-//!    └─ all queue         │  └───────────────────────────────────┘
-//!                         └── slower, twice ───► Drop ──► Climb
+//!   nothing known              known from before
+//!        │                           │
+//!     Measure ◄─ cold start ──┐   Learnt ── slower, twice ─► Drop
+//!        │                    │      │
+//!        │ together: to 10    │      ├─ as before, with a knee ─► Hold
+//!        │ apart: to 4        │      └─ as before, without one ─┐
+//!        ▼                    │                                 ▼
+//!      Climb ─────────────────┴──────────────────────────────► Climb
+//!        │   no queue: the next step up, Climb; at the ceiling, Hold
+//!        │   a queue: Hold at the knee; below the first limits, Drop
+//!        ▼
+//!      Hold ── as before: Hold; a probe is due: Climb or Drop
+//!        │   slower, twice: Drop; faster: Hold
+//!        ▼
+//!      Drop ── all of it was a queue: Drop further
+//!            ─ part of it was: Hold at the knee
+//!            ─ none of it was: Hold where it came from; if nothing was known or it was slower: Climb
 //!
-//!    refused too often, anywhere: Cut ──► helped: Recover ──► Climb
-//!                                    └──► futile: Measure where we were
+//!   refused too often, in any stage: Cut ──► it helped: Recover ──► Climb
+//!                                        └─► it did not: Measure at the old limit
 //! ```
-//!
-//! Every decision compares two measurements, at the limits `low` and `high`. With a queue in the store,
-//! latency grows in proportion to the limit and throughput does not; without a queue it is the reverse. So in
-//! any store the ratio `(L_high / L_low - 1) / (high / low - 1)` is 0 below the knee and 1 above it. If it is
-//! 1, the knee is at `high · L_low / L_high`.
+
+mod decide;
 
 use std::cmp::Ordering;
 
@@ -32,10 +38,7 @@ use super::change::Change;
 use super::doubt::Doubt;
 use super::flight::{Ended, Flight};
 use super::probes::{Probe, Probes};
-use super::tuning::{
-    BRISK, CAREFUL, CAREFUL_STEPS, FEW, FIRST_STEP, FRESH, HALVE, LONG, LONG_STEP, LOWEST_CUT, NEAR_WALL, PAUSED_STEP,
-    PAUSES, PROBE_DOWN, PROBE_DOWN_BLIND, PROBE_UP, QUARTER, SAME, SHORT, START,
-};
+use super::tuning::{BRISK, CAREFUL, CAREFUL_STEPS, FIRST, FRESH, LOWEST_CUT, NEAR_WALL, SHORT, START};
 use super::window::{Measure, Window, micros};
 use crate::time::Micros;
 
@@ -88,7 +91,7 @@ pub(super) struct Knee {
 
 impl Knee {
     pub fn new(ceiling: u32, learnt: Option<Learnt>) -> Self {
-        let limit = learnt.map_or(START, |learnt| learnt.limit).clamp(1, ceiling);
+        let limit = learnt.map_or(FIRST, |learnt| learnt.limit).clamp(1, ceiling);
         let stage = learnt.map_or(Stage::Measure, |learnt| {
             let knee = learnt.knee && learnt.limit <= ceiling;
             Stage::Learnt { latency: as_float(learnt.latency), knee }
@@ -156,7 +159,7 @@ impl Knee {
 
     /// Decides, if the window has a measurement.
     pub fn decide(&mut self, flight: &Flight) {
-        match self.window.measure(flight) {
+        match self.window.measure(flight, self.measured) {
             None => {}
             Some(None) => self.again(self.stage, flight),
             Some(Some(measure)) => {
@@ -172,7 +175,8 @@ impl Knee {
         match self.stage {
             Stage::Learnt { latency, knee } => self.learnt(measure, latency, knee, flight),
             Stage::Measure if self.limit == self.ceiling => self.hold(self.limit, Some(measure), flight),
-            Stage::Measure => self.climb(measure, 0, !self.measured, flight),
+            Stage::Measure if !self.measured => self.first(measure, flight),
+            Stage::Measure => self.climb(measure, 0, self.found.is_none(), flight),
             Stage::Climb { from, flat, step, blind } => self.climbed(measure, from, flat, step, blind, flight),
             Stage::Hold { usual: None, .. } => self.hold(self.limit, Some(measure), flight),
             Stage::Hold { usual: Some(usual), attempts } => self.held(measure, usual, attempts, flight),
@@ -182,140 +186,6 @@ impl Knee {
                 self.enter(Stage::Recover { until }, self.limit.saturating_mul(2).min(until), flight);
             }
             Stage::Recover { .. } => self.climb(measure, 1, false, flight),
-        }
-    }
-
-    /// A limit that was learnt before was measured.
-    fn learnt(&mut self, measure: Measure, latency: f64, knee: bool, flight: &Flight) {
-        let ratio = measure.latency / latency;
-        let noise = 2.0 * self.doubt.change(measure, measure, 1.0).noise;
-        let long = measure.is_long();
-        let pauses = long && latency < LONG;
-        if ratio <= if long { PAUSES } else { SAME + noise } {
-            self.doubt.looked();
-            if !knee && self.limit < FEW && !pauses {
-                // The limit may already be the knee of a small store, so the step is small.
-                return self.climb_by(PROBE_UP, measure, 0, false, flight);
-            }
-            if !knee {
-                return self.climb(measure, CAREFUL_STEPS, false, flight);
-            }
-            self.probes.confirmed();
-            return self.hold(self.limit, Some(measure), flight);
-        }
-        if pauses && self.limit <= FEW {
-            // Pauses are more likely than a queue. The next step up shows which of them it is.
-            return self.climb_by(PAUSED_STEP, measure, CAREFUL_STEPS, true, flight);
-        }
-        // The first attempts of a node take longer because they load code and open connections, so it
-        // measures again.
-        if long || !self.look_again(1, flight) {
-            self.drop((1.0 / ratio).clamp(QUARTER, PROBE_DOWN), measure, Why::Slower, flight);
-        }
-    }
-
-    /// A step up was measured.
-    fn climbed(&mut self, measure: Measure, from: u32, flat: Measure, step: u32, blind: bool, flight: &Flight) {
-        let change = self.doubt.change(flat, measure, f64::from(self.limit) / f64::from(from));
-        let long = measure.is_long() && flat.is_long();
-        if blind && !long && change.was_cold() {
-            return self.drop(PROBE_DOWN, measure, Why::Blind, flight);
-        }
-        if change.is_free() {
-            self.doubt.looked();
-            self.probes.soon();
-            self.wall = self.wall.filter(|wall| self.limit < *wall);
-            self.find(measure, false);
-            if self.limit == self.ceiling {
-                return self.hold(self.limit, Some(measure), flight);
-            }
-            let flat = flat.pooled(measure);
-            if long && change.possible >= FIRST_STEP {
-                return self.climb_by(LONG_STEP, flat, step + 1, false, flight);
-            }
-            return self.climb(flat, step + 1, false, flight);
-        }
-        if change.may_be_affordable() && self.look_closer(change) {
-            return;
-        }
-        let maybe_a_stall = change.is_impossible() || (step >= CAREFUL_STEPS && self.limit > FEW);
-        if self.look_again(u32::from(maybe_a_stall), flight) {
-            return;
-        }
-        if blind {
-            return self.drop(PROBE_DOWN_BLIND, measure, Why::Blind, flight);
-        }
-        if change.is_affordable() {
-            self.probes.soon_in(Probe::Down);
-            return self.hold(self.limit, Some(measure), flight);
-        }
-        self.probes.later();
-        let knee = rounded(f64::from(self.limit) / change.ratio).clamp(from, self.limit - 1);
-        self.hold(knee, (knee == from).then_some(flat), flight);
-    }
-
-    /// A window at an unchanged limit was measured.
-    fn held(&mut self, measure: Measure, usual: Measure, attempts: u32, flight: &Flight) {
-        let change = self.doubt.change(usual, measure, 1.0);
-        let attempts = attempts.saturating_add(self.window.size());
-        if change.is_slower() {
-            if !self.look_again(1, flight) {
-                self.probes.soon();
-                self.drop((1.0 / change.ratio).clamp(QUARTER, PROBE_DOWN), measure, Why::Slower, flight);
-            }
-            return;
-        }
-        self.doubt.looked();
-        if change.is_faster() {
-            self.probes.soon_in(Probe::Up);
-            return self.hold(self.limit, Some(measure), flight);
-        }
-        let usual = usual.pooled(measure);
-        match self.probes.due(attempts, self.limit, self.limit == self.ceiling) {
-            None => self.again(Stage::Hold { usual: Some(usual), attempts }, flight),
-            Some(Probe::Up) => self.climb_by(PROBE_UP, usual, 0, false, flight),
-            Some(Probe::Down) => self.drop(PROBE_DOWN, usual, Why::Probe, flight),
-        }
-    }
-
-    /// A lower limit was measured.
-    fn dropped(&mut self, measure: Measure, from: u32, before: Measure, why: Why, flight: &Flight) {
-        let change = self.doubt.change(measure, before, f64::from(from) / f64::from(self.limit)).of_the_higher();
-        if change.is_unsure() && self.look_closer(change) {
-            return;
-        }
-        if measure.is_long() && change.possible > PAUSES && change.ratio <= PAUSES {
-            // The attempts contain pauses, some of them one more than others, which explains the latency
-            // without a queue.
-            return self.hold(from, None, flight);
-        }
-        if change.is_inverse() {
-            // Attempts take longer although fewer are in flight, so our attempts do not cause a queue.
-            if !self.look_again(1, flight) {
-                self.hold(from, None, flight);
-            }
-        } else if change.is_impossible() {
-            // Latency has fallen more than a queue could explain, so a stall has ended.
-            self.doubt.stalled();
-            self.hold(from, None, flight);
-        } else if change.is_all_queue() {
-            // All of the fall was queueing, so the knee is further down.
-            self.probes.soon();
-            self.drop(HALVE, measure, why, flight);
-        } else if why == Why::Slower {
-            // Perhaps it was only the time that helped, not the lower limit.
-            self.climb(measure, 0, false, flight);
-        } else if !change.is_no_queue() {
-            let knee = rounded(f64::from(from) / change.ratio).clamp(self.limit, from);
-            if knee < from {
-                self.probes.soon();
-            }
-            self.hold(knee, None, flight);
-        } else if why == Why::Blind {
-            self.limit = from;
-            self.climb(before.pooled(measure), 0, false, flight);
-        } else {
-            self.hold(from, Some(before), flight);
         }
     }
 
@@ -351,12 +221,17 @@ impl Knee {
 
     fn drop(&mut self, factor: f64, before: Measure, why: Why, flight: &Flight) {
         let from = self.limit;
-        let least = if before.latency < SHORT { START.min(from) } else { 1 };
+        let least = self.least(before.latency);
         if from == least {
             return self.hold(from, Some(before), flight);
         }
         let to = rounded(f64::from(from) * factor).clamp(least, from - 1);
         self.enter(Stage::Drop { from, before, why }, to, flight);
+    }
+
+    /// The lowest limit that is tried if attempts take this long.
+    fn least(&self, latency: f64) -> u32 {
+        if latency < SHORT { START.min(self.limit) } else { 1 }
     }
 
     /// Another window in the same stage and limit.
@@ -396,7 +271,7 @@ impl Knee {
 
     /// Makes the window larger if the change is close to a threshold and the window may still grow.
     fn look_closer(&mut self, change: Change) -> bool {
-        self.doubt.wants_more(change, self.window.len()) && self.window.widen(self.window_size())
+        self.doubt.wants_more(change, self.window.len(), self.limit) && self.window.widen(self.window_size())
     }
 }
 

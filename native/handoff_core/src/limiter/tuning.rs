@@ -1,8 +1,32 @@
 //! The constants of the search for the knee (`knee`). `limiter.rs` says how they were chosen.
 
-/// The first limit of a drain, if the ceiling allows. It is between half and twice the slots of most small
-/// stores, and eight attempts give a measurement in one round trip.
+/// The first limit of a drain that knows nothing of its store. Derived: fewer than one in a hundred of 500
+/// servers pay for it even on one slot, and three attempts are the fewest that show on two slots that one
+/// waits for another.
+pub(super) const FIRST: u32 = 3;
+/// Below this limit the search is not slowed down by caution. Simulated: between half and twice the slots of
+/// most small stores, and eight attempts give a measurement in one round trip.
 pub(super) const START: u32 = 8;
+/// The limit that follows if the first attempts did not wait for one another. Derived: the first careful step
+/// from [`START`], because [`FIRST`] with no queue shows as much as [`START`] with none.
+pub(super) const OPEN: f64 = 10.0;
+/// The same for attempts of [`LONG`]. Simulated: with ten, starts on slow stores of four slots take longer
+/// than their callers wait.
+pub(super) const OPEN_LONG: f64 = 9.0;
+/// Attempts that differ by less than this part (standard deviation) ended together. Derived: three moves of
+/// three or more requests each on two slots, which serve them in order, differ by 0.1; with 2 ms of jitter on
+/// requests of 10 ms, moves that do not wait differ by 0.03.
+pub(super) const TOGETHER: f64 = 0.054;
+/// Attempts that differ by more than this have another reason than a queue of three. Derived, in the same
+/// way: at most 0.17.
+pub(super) const WIDE: f64 = 0.2;
+/// The fastest attempts at a higher limit take less than this part of the time of the first ones if those were
+/// of a cold start. They take at most its inverse if later attempts differ from one another because of
+/// their targets. Simulated.
+pub(super) const COLDER: f64 = 0.85;
+/// A step by more than this factor gives the knee more exactly than its cost. Derived: above all other
+/// steps up that may follow a measurement at once, except for long attempts.
+pub(super) const FAR: f64 = 1.6;
 
 /// The factor of the first two steps up. A step beyond the knee makes every gap longer by this factor. A
 /// quarter is far below what would show in the slowest percent, and four times the difference that eight

@@ -11,12 +11,14 @@
 //! Attempts that take two seconds or more ([`LONG`]) are measured by the faster half. Such attempts contain
 //! pauses, and some contain one more than others: on a store that accepts one write a second for each key, or
 //! with servers that stop slowly. A mean of eight would only show how many had one more. A queue delays the
-//! faster half, too. How long that took is known when half of the cohort has ended.
+//! faster half, too. How long that took is known when half of the cohort has ended. The same holds if half of
+//! the cohort is far older than the other half: those servers stop slowly. The very first cohort is always
+//! measured as a whole, because the differences in it count.
 
 use std::ops::Range;
 
 use super::flight::{Ended, Flight};
-use super::tuning::LONG;
+use super::tuning::{COLDER, LONG, TOGETHER, WIDE};
 use crate::time::Micros;
 
 /// The largest cohort. A larger one would take more time than it is worth.
@@ -26,6 +28,10 @@ const TRIM: usize = 5;
 /// An attempt is late after this many times the cohort's median. With log-normal noise (sigma one half) on
 /// every operation, 3 % of attempts are.
 const LATE: f64 = 1.5;
+/// If half of a cohort has ended and the others have taken this many times as long as the slowest of these,
+/// the others wait for something else than the store: their servers stop slowly. A queue of equal attempts
+/// does not do that. Simulated.
+const APART: f64 = 2.5;
 /// The middle three fifths of a normal distribution span this many standard deviations.
 const MIDDLE_SPAN: f64 = 1.68;
 /// A sample counts only if at least this part of the limit was in use during the attempt. Otherwise the limit
@@ -45,6 +51,19 @@ impl Measure {
     /// Whether attempts take so long that they probably do not wait in a queue of the store.
     pub fn is_long(self) -> bool {
         self.latency >= LONG
+    }
+
+    /// Whether the attempts ended together, so that none waited for another.
+    pub fn ended_together(self) -> bool {
+        self.spread < TOGETHER
+    }
+
+    /// Whether these few first attempts, which ended together, differ from later ones in something else than a
+    /// queue, which delays all attempts: they were of a cold start, or had only near targets.
+    pub fn is_unlike(self, later: Measure) -> bool {
+        let fastest = later.latency * (1.0 - later.spread * MIDDLE_SPAN / 2.0);
+        let bound = if later.spread > WIDE { 1.0 / COLDER } else { COLDER };
+        self.ended_together() && fastest < bound * self.latency
     }
 
     /// Combines two measurements of the same limit. The weight is at most [`LARGEST`] attempts, so older
@@ -107,7 +126,8 @@ impl Window {
 
     /// The measurement, or `None` while the cohort has not enough results. `Some(None)`: the cohort is over,
     /// but too few of its attempts are usable (refused, released, or started while the limit was not in use).
-    pub fn measure(&self, flight: &Flight) -> Option<Option<Measure>> {
+    /// `early`: the faster half is enough if it tells enough.
+    pub fn measure(&self, flight: &Flight, early: bool) -> Option<Option<Measure>> {
         let cohort = self.cohort();
         if flight.next() < cohort.end {
             return None;
@@ -126,10 +146,13 @@ impl Window {
         latencies.sort_by(f64::total_cmp);
         let faster = &latencies[..counted.div_ceil(2)];
         let latency = mean(faster);
-        if latency >= LONG && flight.all_older(cohort.clone(), micros(faster[faster.len() - 1])) {
+        let slowest = faster[faster.len() - 1];
+        let few = served < counted - counted / TRIM;
+        let apart = if latency >= LONG { 1.0 } else { APART };
+        if early && (few || latency >= LONG) && flight.all_older(cohort.clone(), micros(slowest * apart)) {
             return Some(Some(Measure { latency, spread: 0.0, count: counted as f64 }));
         }
-        if served < counted - counted / TRIM {
+        if few {
             return None;
         }
         if !flight.all_older(cohort, micros(latencies[served / 2] * LATE)) {
