@@ -105,6 +105,11 @@ defmodule DurableHandoff.Stopping do
   # An application that replaces all handlers of the signal removes this one; that is its choice.
   def handle_info({:gen_event_EXIT, {Signal, _id}, _reason}, state), do: {:noreply, state}
 
+  def handle_info(unexpected, state) do
+    Log.unexpected(nil, unexpected)
+    {:noreply, state}
+  end
+
   # Marking runs in a process of its own, once.
   defp prepare_aside(:preparing), do: :preparing
 
