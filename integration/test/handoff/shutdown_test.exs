@@ -99,14 +99,14 @@ defmodule Handoff.ShutdownTest do
   test "drain/2 during a shutdown returns the shutdown's report", %{a: a, b: b} = context do
     context = %{context | nodes: [a, b]}
     [app, _app_b] = start_cluster(context)
-    start_servers(context, a, 4)
-    stopping = start_held(context, 4, fn -> stop_children(a, app) end)
+    start_servers(context, a, 3)
+    stopping = start_held(context, 3, fn -> stop_children(a, app) end)
     assert {:ok, %{state: :draining}} = status(context, a)
     draining = Task.async(fn -> drain(context, a) end)
     wait_until(fn -> drain_waiters(context, a) == 1 end)
     SimulatedStore.resume(context.store)
 
-    assert {:ok, %{moved: 4}} = await_task(draining)
+    assert {:ok, %{moved: 3}} = await_task(draining)
     assert :ok = await_task(stopping)
   end
 

@@ -83,7 +83,8 @@ defmodule Handoff.SilentTargetTest do
   # Drains four servers, and returns when the silent node is about to write its claims.
   defp drain_to_silent(%{a: a, b: b, silent: silent} = context) do
     # DurableServer stops waiting for a start after five seconds. The attempt then waits itself.
-    options = unswept(context, timeout_ms: 100_000, attempt_timeout_ms: 100_000, max_concurrency: 4) ++ @endless
+    drain = [timeout_ms: 100_000, attempt_timeout_ms: 100_000, max_concurrency: 4, concurrency: :fixed]
+    options = unswept(context, drain) ++ @endless
     for node <- [a, silent], do: start_handoff(context, node, options)
     await_heartbeats([a, silent], context.sup)
     keys = start_known(context, a, 4, silent)
