@@ -89,10 +89,15 @@ defmodule DurableHandoff.Host.Takeover do
   defp running(name, key, source) do
     case Host.lookup(name, key) do
       {:elsewhere, pid} when node(pid) == source -> {:wait, :still_running}
-      {_place, pid} -> if Sync.started?(pid, @patience_ms) != false, do: {:running, node(pid)}
+      {_place, pid} -> started(Sync.started?(pid, @patience_ms), pid)
       nil -> nil
     end
   end
+
+  defp started(true, pid), do: {:running, node(pid)}
+  # A suspended node may still fail to start it when it continues.
+  defp started(:unknown, _pid), do: {:wait, :starting}
+  defp started(false, _pid), do: nil
 
   defp permitted(name, meta, source, now_ms) do
     owner = meta |> Map.get(:node_str) |> to_string()
@@ -199,5 +204,5 @@ defmodule DurableHandoff.Host.Takeover do
   defp runs(pid, source) when node(pid) == source, do: {:wait, :starting}
   # The registry still has the process, although its start has failed.
   defp runs(pid, _source),
-    do: if(Sync.started?(pid, @patience_ms) == false, do: {:wait, :starting}, else: {:running, node(pid)})
+    do: started(Sync.started?(pid, @patience_ms), pid) || {:wait, :starting}
 end

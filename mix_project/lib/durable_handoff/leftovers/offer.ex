@@ -50,7 +50,7 @@ defmodule DurableHandoff.Leftovers.Offer do
     |> Enum.with_index()
     |> Enum.filter(fn {{code, _entry}, id} ->
       server = Snapshot.server(snapshot, id)
-      left? = code in codes or (code == lost_race and nowhere?(snapshot, server))
+      left? = code in codes or (code == lost_race and unsure?(snapshot, server))
       left? and not (stays? and Process.alive?(server.pid))
     end)
     |> Enum.sort_by(fn {{_code, {_module, _sticky, priority}}, _id} -> -priority end)
@@ -60,7 +60,12 @@ defmodule DurableHandoff.Leftovers.Offer do
 
   # A silent target may have claimed the server and never complete its start
   # (`DurableHandoff.Host.Rehome.left_at_silent_target/2`).
-  defp nowhere?(%{supervisor: supervisor}, server), do: Host.lookup(supervisor, server.key) == nil
+  defp unsure?(%{supervisor: supervisor, asked: asked}, server) do
+    case Host.lookup(supervisor, server.key) do
+      {:elsewhere, pid} -> Atom.to_string(node(pid)) not in asked
+      here_or_nowhere -> here_or_nowhere == nil
+    end
+  end
 
   # The offer runs in a process of its own: a slow receiver must not delay the shutdown, and the end of the
   # drain must not cancel offers in flight.
