@@ -3,11 +3,11 @@ defmodule DurableHandoff.Leftovers do
   # Starts servers here that a drain on another node could not move in time.
   #
   # A drain that ends with servers it did not move (`:deadline`, `:failures`, `:capacity`, `:no_target`,
-  # `:attempts_exhausted`, or `:cancelled` during a shutdown) offers them to this process on other nodes
-  # (`DurableHandoff.Leftovers.Offer`), before the graceful shutdown stops them. After
-  # `DurableHandoff.cancel/1` it offers only what it had stopped already. A node that accepts an offer starts
-  # each server as soon as its graceful stop is in storage, instead of at the next sweep. Servers that are not
-  # permanent count like permanent ones: the policy that let them into the drain decides.
+  # `:attempts_exhausted`, `:lost_race` at a silent target, or `:cancelled` during a shutdown) offers them to
+  # this process on other nodes (`DurableHandoff.Leftovers.Offer`), before the graceful shutdown stops them.
+  # After `DurableHandoff.cancel/1` it offers only what it had stopped already. A node that accepts an offer
+  # starts each server as soon as its graceful stop is in storage, instead of at the next sweep. Servers that
+  # are not permanent count like permanent ones: the policy that let them into the drain decides.
   #
   # Guarantees:
   #
