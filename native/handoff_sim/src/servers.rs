@@ -6,18 +6,20 @@ use handoff_core::time::Micros;
 use handoff_core::{ModuleId, ServerSpec, StickyId};
 
 use crate::cluster::{Cluster, NodeIndex};
+use crate::scenario::Load;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Place {
     /// The server runs on this node.
     On(NodeIndex),
     /// The server is down and reserved for the node that stopped it. No other node may start it.
     Reserved,
     /// The server is down, and any node may start it.
+    #[default]
     Free,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Server {
     pub module: u32,
     pub sticky: u32,
@@ -47,22 +49,11 @@ pub struct Servers {
 }
 
 impl Servers {
-    pub fn add(&mut self, node: NodeIndex, module: u32, sticky: u32, priority: i32, poisoned: bool, unsynced: bool) {
-        let (told_at, stopped_at, arrived_at) = (Micros::ZERO, Micros::ZERO, Micros::ZERO);
-        let (told_by, place) = (None, Place::On(node));
-        self.servers.push(Server {
-            module,
-            sticky,
-            priority,
-            poisoned,
-            unsynced,
-            moves: 0,
-            told_at,
-            told_by,
-            stopped_at,
-            arrived_at,
-            place,
-        });
+    /// Adds a server of this load.
+    pub fn add(&mut self, load: &Load, poisoned: bool, unsynced: bool) {
+        let Load { node, module, sticky, priority, .. } = *load;
+        let place = Place::On(node);
+        self.servers.push(Server { module, sticky, priority, poisoned, unsynced, place, ..Server::default() });
     }
 
     pub fn get(&self, index: ServerIndex) -> &Server {

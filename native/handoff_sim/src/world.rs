@@ -130,7 +130,7 @@ impl World {
             for _ in 0..load.count {
                 let poisoned = random.chance(scenario.faults.poisoned);
                 let unsynced = random.chance(scenario.faults.unsynced);
-                servers.add(load.node, load.module, load.sticky, load.priority, poisoned, unsynced);
+                servers.add(load, poisoned, unsynced);
                 cluster.arrive(load.node, load.module);
             }
         }

@@ -104,7 +104,10 @@ impl World {
             self.attempts.push(None);
             self.attempts.len() - 1
         });
-        self.attempts[token] = Some(Attempt::new(drain, id, server, source, node, attempt, now, timeout));
+        let (target, number, began, called, lag) = (node, attempt, now, Micros::ZERO, Micros::ZERO);
+        let (answered, busy) = (false, false);
+        self.attempts[token] =
+            Some(Attempt { drain, id, server, source, target, number, began, timeout, called, lag, answered, busy });
         self.open += 1;
         let overhead = millis(self.random.exponential(0.3)) + self.cold();
         self.queue.after(overhead, Due::Attempt(token, Step::Begin));

@@ -45,8 +45,8 @@ pub(super) struct Attempt {
     pub(super) source: NodeIndex,
     pub(super) target: NodeIndex,
     pub(super) number: u32,
-    began: Micros,
-    timeout: Micros,
+    pub(super) began: Micros,
+    pub(super) timeout: Micros,
     pub(super) called: Micros,
     /// How long after the stop the target's registry learns of it.
     pub(super) lag: Micros,
@@ -54,23 +54,6 @@ pub(super) struct Attempt {
     pub(super) answered: bool,
     /// A request of the target is in flight.
     pub(super) busy: bool,
-}
-
-impl Attempt {
-    #[expect(clippy::too_many_arguments, reason = "they are its fields")]
-    pub(super) fn new(
-        drain: usize,
-        id: u32,
-        server: ServerIndex,
-        source: NodeIndex,
-        target: NodeIndex,
-        number: u32,
-        began: Micros,
-        timeout: Micros,
-    ) -> Self {
-        let (called, lag) = (Micros::ZERO, Micros::ZERO);
-        Attempt { drain, id, server, source, target, number, began, timeout, called, lag, answered: false, busy: false }
-    }
 }
 
 impl World {
