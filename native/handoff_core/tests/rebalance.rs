@@ -289,6 +289,8 @@ fn a_rebalance_that_ended_was_cancelled_or_was_given_up_leaves_nothing_in_the_le
         |drive| {
             let started = drive.poll();
             drive.event(Event::Cancel).expect("it runs");
+            let target = drive.shared.names.get("b@h").expect("in the view");
+            assert_eq!(drive.shared.ledger.promised(target), 0, "only attempts in flight may still arrive");
             started.iter().for_each(|attempt| drive.moved(attempt));
             drive.poll();
         },
@@ -299,7 +301,8 @@ fn a_rebalance_that_ended_was_cancelled_or_was_given_up_leaves_nothing_in_the_le
         },
     ];
     for (number, end) in ends.iter().enumerate() {
-        let mut drive = drive(100, &[("b@h", 0)]);
+        let config = Config { max_concurrency: 4, ..rebalance() };
+        let mut drive = Drive::new(config, &common::servers(100), cluster(100, &[("b@h", 0)]));
         let [own, target] = ["source@h", "b@h"].map(|name| drive.shared.names.get(name).expect("in the view"));
         let recorded = |drive: &Drive| {
             let ledger = &drive.shared.ledger;

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use crate::balance::{self, Carrier, Idle, Moment, f64_of, whole};
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Phase};
 use crate::ids::{NodeId, NodeTable};
 use crate::ledger::{Leaves, Ledger};
 use crate::placement::{Access, Placement, carried};
@@ -160,10 +160,10 @@ impl Rebalance {
     }
 
     /// Records in the ledger, for rebalances that begin later, how many servers this one leaves at its
-    /// source, how many it will still send to each node, and which nodes were light. `ends`: it sends no
-    /// more.
-    fn promise(&mut self, ends: bool, ledger: &mut Ledger) {
-        let moves = if ends { 0 } else { self.moves };
+    /// source, how many it will still send to each node, and which nodes were light. `settles`: no
+    /// more begin to move. `ends`: the last attempt has ended, too.
+    fn promise(&mut self, settles: bool, ends: bool, ledger: &mut Ledger) {
+        let moves = if settles || ends { 0 } else { self.moves };
         let leaves = Leaves { now: self.left(), at_the_end: self.left() - f64_of(moves) };
         ledger.leave(self.source, Some(leaves).filter(|_| !ends && self.excess > 0));
         // The quotas may be more than the moves. Each node is told its part, and all parts are as many as the
@@ -252,7 +252,8 @@ impl Engine {
     pub(super) fn tell_others(&mut self, ends: bool, shared: &mut Shared) {
         let ends = ends || self.is_over();
         if let Some(rebalance) = &mut self.rebalance {
-            rebalance.promise(ends, &mut shared.ledger);
+            let settles = matches!(self.phase, Phase::Settling(_));
+            rebalance.promise(settles, ends, &mut shared.ledger);
         } else if self.counted == ends {
             self.counted = !ends;
             shared.drains = if ends { shared.drains.saturating_sub(1) } else { shared.drains.saturating_add(1) };
