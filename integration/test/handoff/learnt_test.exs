@@ -40,7 +40,7 @@ defmodule Handoff.LearntTest do
     # The result, and whether there is one, depends on how busy this machine is.
     wait_until(fn -> match?([_same], Enum.uniq(for node <- [a, b, c], do: learnt(context, node))) end)
 
-    # Fewer servers than the measurement of a store requires, and fewer than a search from eight would need.
+    # Fewer servers than the measurement of a store requires, and fewer than a search would need.
     found = %{limit: 24, latency_us: 40_000, knee: false}
     call(a, Learnt, :tell, [identity(context, a), found])
     for node <- [a, b, c], do: wait_until(fn -> learnt(context, node) == found end)
@@ -55,7 +55,7 @@ defmodule Handoff.LearntTest do
     assert starts_wide?(context, fn context ->
              start_servers(context, a, 160)
              SimulatedStore.configure(context.store, latency_ms: 80)
-             # With so few servers a search from eight would not reach a higher limit.
+             # With so few servers a search would not reach a higher limit.
              {:ok, %{moved: 160} = report} = drain(context, a)
              report
            end)
