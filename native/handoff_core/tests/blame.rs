@@ -224,6 +224,19 @@ fn a_server_whose_stop_is_reported_as_failed_repeatedly_is_given_up() {
 }
 
 #[test]
+fn a_server_whose_final_write_failed_is_reported_so_if_it_is_starting_when_time_runs_out() {
+    let mut drive = Drive::new(Config { timeout_ms: 2_000, ..config() }, &servers(1), two_targets());
+    let first = drive.poll().remove(0);
+    drive.finish(&first, Outcome::NotStored);
+    drive.later(50);
+    assert_eq!(drive.poll().len(), 1);
+    drive.later(2_000);
+    drive.poll();
+    assert!(drive.finished);
+    assert_eq!(drive.report().left, [(Reason::StateNotStored, 1)].into());
+}
+
+#[test]
 fn a_server_whose_final_write_failed_is_reported_so_when_time_runs_out() {
     let mut drive = Drive::new(Config { timeout_ms: 2_000, ..config() }, &servers(1), two_targets());
     run(&mut drive, 3_000, |_| Outcome::NotStored);

@@ -72,6 +72,19 @@ fn attempts_are_counted_per_server() {
 }
 
 #[test]
+fn the_gap_of_a_server_counts_from_its_first_attempt_and_all_its_attempts_are_one_retry() {
+    let targets = view(vec![node("a@h"), node("b@h"), node("c@h")]);
+    let mut drive = Drive::new(config(), &servers(1), targets);
+    for outcome in [Outcome::Displaced(Blame::Server), Outcome::Displaced(Blame::Server), MOVED] {
+        let attempt = drive.poll().remove(0);
+        drive.later(100);
+        drive.finish(&attempt, outcome);
+    }
+    let report = drive.report();
+    assert_eq!((report.attempts, report.retried, report.gap.max), (3, 1, 300_000));
+}
+
+#[test]
 fn a_server_whose_stop_hangs_does_not_block_the_others() {
     let mut drive = Drive::new(Config { max_concurrency: 2, ..config() }, &servers(4), two_targets());
     let started = drive.poll();
