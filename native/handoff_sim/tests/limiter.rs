@@ -5,7 +5,7 @@ use handoff_core::limiter::Learnt;
 use handoff_core::time::Micros;
 use handoff_sim::scenario::Noise;
 use handoff_sim::store::{Paced, StoreShape, Weather};
-use handoff_sim::tables::stores::{Measured, SERVERS, Shape, drain, drain_from, learnt};
+use handoff_sim::tables::stores::{Measured, SERVERS, Shape, drain, drain_from, learnt, stored_first};
 
 /// The number of seeds. Nine in ten must stay below the bound.
 const SEEDS: u64 = 30;
@@ -193,6 +193,28 @@ fn a_first_drain_that_has_probed_its_store_starts_close_to_the_knee() {
         let first = ratios(SEEDS, |seed| drain_from(&shape, Some(learnt), seed), &shape, best);
         println!("{slots:?}, looked {looked}: p99 and time {first:.2?} times fixed {best}");
         assert!(first.0 <= p99 && first.1 <= time, "{slots:?}, {looked}: {first:?}, at most {p99} and {time}");
+    }
+}
+
+#[test]
+fn a_first_drain_whose_servers_stored_first_knows_its_store() {
+    // Slots, latency, the best fixed limit, and the largest multiples of its p99 and time.
+    for (slots, latency_ms, best, p99, time) in [
+        (None, 10.0, 50, 1.1, 1.1),
+        (None, 300.0, 50, 1.1, 1.1),
+        (Some(8), 10.0, 8, 1.3, 1.1),
+        (Some(2), 10.0, 2, 2.0, 1.1),
+        (Some(1), 10.0, 1, 2.0, 1.1),
+        (Some(1), 50.0, 1, 2.0, 1.1),
+        (Some(1), 200.0, 1, 2.0, 1.1),
+        (Some(2), 400.0, 2, 2.0, 1.1),
+        (Some(4), 800.0, 4, 2.5, 1.1),
+        (Some(16), 600.0, 16, 2.0, 1.1),
+    ] {
+        let shape = Shape { store: StoreShape::steady(slots, latency_ms), ..shape("", slots, JITTER) };
+        let first = ratios(SEEDS, |seed| drain_from(&shape, stored_first(&shape, seed + 100), seed), &shape, best);
+        println!("{slots:?}, {latency_ms} ms, stored first: p99 and time {first:.2?} times fixed {best}");
+        assert!(first.0 <= p99 && first.1 <= time, "{slots:?}, {latency_ms} ms: {first:?}, at most {p99} and {time}");
     }
 }
 

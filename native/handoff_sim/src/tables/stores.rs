@@ -1,15 +1,21 @@
 //! Gap and drain time with the adaptive limiter and with the best fixed limit, which is unknown before a real
 //! drain.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use comfy_table::Table;
 use handoff_core::Config;
 use handoff_core::limiter::{Concurrency, Learnt};
+use handoff_core::time::Micros;
 use serde::Serialize;
 
+use crate::event_queue::millis;
+use crate::random::Random;
 use crate::scenario::deploy::Deploy;
 use crate::scenario::named::{NAMED, Named};
 use crate::scenario::{Noise, Scenario};
-use crate::store::{Paced, StoreShape, Weather};
+use crate::store::{Paced, Store, StoreShape, Weather};
 use crate::tables::{median, table};
 use crate::world::{self, Outcome};
 
@@ -172,6 +178,42 @@ pub fn learnt(shape: &Shape, seed: u64) -> Option<Learnt> {
     world::run(scenario(shape, None, seed)).drains[0].report.as_ref().and_then(|report| report.learnt)
 }
 
+/// How many servers store their states at a time, DurableServer's default.
+const STORED_AT_A_TIME: u32 = 50;
+
+/// What a drain whose servers store their states first knows of the store when it starts, as
+/// `DurableHandoff.Drain.Estimate` computes it.
+pub fn stored_first(shape: &Shape, seed: u64) -> Option<Learnt> {
+    let mut random = Random::new(seed);
+    let mut store = Store::new(shape.store.clone(), world::START);
+    let reaches = |asked: Micros, random: &mut Random| {
+        let later = shape.noise.cpu_ms + random.unit() * shape.noise.jitter_ms;
+        Reverse((asked + millis(later), asked))
+    };
+    // When each request reaches the store, and when its server was asked.
+    let mut asked: BinaryHeap<_> =
+        (0..STORED_AT_A_TIME.min(shape.servers)).map(|_| reaches(world::START, &mut random)).collect();
+    let (mut shortest, mut last) = (f64::INFINITY, world::START);
+    for server in 0..shape.servers {
+        let Reverse((sent, began)) = asked.pop()?;
+        let (answered, _) = store.write(server, sent, &mut random);
+        shortest = shortest.min(micros(answered.since(began)));
+        last = last.max(answered);
+        asked.push(reaches(answered, &mut random));
+    }
+    let served = f64::from(shape.servers) * shortest / micros(last.since(world::START));
+    let enough = served >= f64::from(STORED_AT_A_TIME) / 2.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most what was stored at a time")]
+    let limit = if enough { STORED_AT_A_TIME } else { (served.round() as u32).max(1) };
+    // Four requests, and half as much again for the first moves.
+    Some(Learnt { limit, latency: millis(1.5 * 4.0 * shortest / 1_000.0), knee: false })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds of a run fit")]
+fn micros(span: Micros) -> f64 {
+    span.0 as f64
+}
+
 fn starting_from(shape: &Shape, learnt: Option<Learnt>, seed: u64) -> Scenario {
     let mut scenario = scenario(shape, None, seed);
     scenario.config.learnt = learnt;
@@ -179,8 +221,7 @@ fn starting_from(shape: &Shape, learnt: Option<Learnt>, seed: u64) -> Scenario {
 }
 
 fn measured(run: &Outcome) -> Measured {
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of a run fit")]
-    let drain = run.drains[0].took.0 as f64 / 1_000.0;
+    let drain = micros(run.drains[0].took) / 1_000.0;
     Measured { p50: run.gap_ms(50), p99: run.gap_ms(99), drain }
 }
 
