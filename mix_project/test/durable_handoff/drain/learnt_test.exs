@@ -17,7 +17,12 @@ defmodule DurableHandoff.Drain.LearntTest do
   @tag :capture_log
   test "a message that the process does not know is logged, and it goes on" do
     pid = Process.whereis(Learnt)
-    ask = fn -> send(pid, :odd) && GenServer.call(pid, {:get, "store"}, :infinity) end
+
+    ask = fn ->
+      send(pid, :odd)
+      GenServer.call(pid, {:get, "store"}, :infinity)
+    end
+
     assert {nil, [{:warning, :unexpected_message, %{message: :odd}}]} = LogEvents.collect(ask, &(&1.pid == pid))
   end
 end
