@@ -179,6 +179,8 @@ impl Run<'_> {
         // numbers that another still fills by its own.
         let all: f64 = before.iter().map(|(_, servers)| servers).sum();
         let filled = if self.scenario.coordinators > 0 { all * self.scenario.count_noise } else { 0.0 };
+        // Where all nodes are full, drains may have left some above their limits, and no node can take a server.
+        let full = self.shares.iter().sum::<f64>() + ROUNDING < all;
         // A node with too few servers for a rebalance keeps its servers.
         let moves = |before: f64| before >= f64::from(self.scenario.config.min_servers);
         for loads in between.chain([&end]) {
@@ -188,7 +190,7 @@ impl Run<'_> {
             });
             for (before, after, share) in nodes() {
                 let off = share * (tolerance + noise) + 1.0 + self.between + filled;
-                let kept = after > share + off && moves(before);
+                let kept = after > share + off && moves(before) && !full;
                 let robbed = after < share - off && before > share + off;
                 let empty = after < share - off && spare;
                 if kept || robbed || empty {
