@@ -6,7 +6,6 @@ use handoff_core::time::Micros;
 use handoff_core::{ModuleId, ServerSpec, StickyId};
 
 use crate::cluster::{Cluster, NodeIndex};
-use crate::scenario::Load;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Place {
@@ -49,11 +48,11 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Adds a server of this load.
-    pub fn add(&mut self, load: &Load, poisoned: bool, unsynced: bool) {
-        let Load { node, module, sticky, priority, .. } = *load;
-        let place = Place::On(node);
-        self.servers.push(Server { module, sticky, priority, poisoned, unsynced, place, ..Server::default() });
+    /// Adds a server that runs on `node`.
+    pub fn add(&mut self, node: NodeIndex, module: u32, sticky: u32, priority: i32) -> &mut Server {
+        let index = self.servers.len();
+        self.servers.push(Server { module, sticky, priority, place: Place::On(node), ..Server::default() });
+        &mut self.servers[index]
     }
 
     pub fn get(&self, index: ServerIndex) -> &Server {

@@ -128,9 +128,9 @@ impl World {
         }
         for load in &scenario.servers {
             for _ in 0..load.count {
-                let poisoned = random.chance(scenario.faults.poisoned);
-                let unsynced = random.chance(scenario.faults.unsynced);
-                servers.add(load, poisoned, unsynced);
+                let server = servers.add(load.node, load.module, load.sticky, load.priority);
+                server.poisoned = random.chance(scenario.faults.poisoned);
+                server.unsynced = random.chance(scenario.faults.unsynced);
                 cluster.arrive(load.node, load.module);
             }
         }
