@@ -145,6 +145,7 @@ defmodule Node.EndpointTest do
       assert_receive {:durable_handoff, 1, :move_done, 1, %{from: ^from, to: ^to, gap_us: gap_us, attempts: _}}
       assert gap_us > 0
 
+      await_on(context, a, "s1", b)
       send_to(a, {:durable_handoff, 1, :move_request, 2, self(), %{what | to: to <> "x"}})
       assert refusal(2) =~ "did you mean #{to}?"
       send_to(a, {:durable_handoff, 1, :move_request, 3, self(), %{what | key: "s2", to: nil}})
