@@ -128,7 +128,7 @@ pub struct Settings {
     /// In benches: whether other nodes start the leftovers of a drain.
     #[serde(skip)]
     pub start_leftovers: bool,
-    /// In benches: whether one of the targets stops after the first node.
+    /// In benches: whether `durable_handoff` drains the first node, and one of the targets stops after it.
     pub second_drain: bool,
     pub call_every_ms: u32,
     /// In `bench drain`: what calls do.

@@ -4,7 +4,7 @@ use etf::{Term, atom, boolean, encode, map, optional, text, tuple, uint};
 
 use crate::random::digits;
 use crate::settings::{REBALANCE_AFTER_MS, Settings};
-use crate::variant::{Executor, Variant};
+use crate::variant::{Executor, Mode, Variant};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -28,6 +28,8 @@ pub struct NodeConfig {
     pub clock_ahead_s: u32,
     /// Whether the node has the module that not every release has.
     pub newer: bool,
+    /// How its servers are treated when it stops, if not as on the other nodes.
+    pub mode: Option<Mode>,
 }
 
 /// The configuration that all nodes of a cluster share.
@@ -82,7 +84,7 @@ impl NodeConfig {
         map([
             ("label", text(&self.label)),
             ("role", atom(role)),
-            ("mode", atom(&common.variant.mode.to_string())),
+            ("mode", atom(&self.mode.unwrap_or(common.variant.mode).to_string())),
             ("client", atom(&common.variant.client.to_string())),
             ("executor", executor),
             ("generation", text(&self.generation.to_string())),
@@ -131,6 +133,7 @@ mod tests {
             generation: 1,
             clock_ahead_s: 0,
             newer: false,
+            mode: None,
         };
         let hex = config.to_hex(&common, &settings);
         let bytes: Vec<u8> =

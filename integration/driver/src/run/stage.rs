@@ -42,7 +42,10 @@ pub fn app(settings: &Settings, generation: u32, index: usize) -> NodeConfig {
     let newer = settings.lacks_module.is_some_and(|lacking| lacking != index);
     // Nodes that join run the release of the others.
     let generation = if settings.scenario == Scenario::ScaleOut { 1 } else { generation };
-    NodeConfig { label: format!("{prefix}{}", index + 1), role: Role::App, elixir, generation, clock_ahead_s, newer }
+    // The first of two drains spreads the servers in the same way for all that are compared.
+    let mode = (settings.second_drain && index == 0).then_some(Mode::Handoff);
+    let label = format!("{prefix}{}", index + 1);
+    NodeConfig { label, role: Role::App, elixir, generation, clock_ahead_s, newer, mode }
 }
 
 pub fn set(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgress) -> Result<Stage> {
@@ -66,6 +69,7 @@ pub fn servers(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgre
                 generation: 1,
                 clock_ahead_s: 0,
                 newer: false,
+                mode: None,
             }])?[0],
         )
     } else {
@@ -78,6 +82,7 @@ pub fn servers(cluster: &mut Cluster, settings: &Settings, progress: &ModeProgre
         generation: 1,
         clock_ahead_s: 0,
         newer: false,
+        mode: None,
     }];
     configs.extend((0..settings.nodes as usize).map(|index| app(settings, 1, index)));
     let mut apps = cluster.start(configs)?;

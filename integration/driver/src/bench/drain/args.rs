@@ -7,7 +7,7 @@ use clap::Parser;
 use super::contender::Contender;
 use super::shape::Shape;
 use crate::flags::{twice, writable};
-use crate::settings::CallKind;
+use crate::settings::{CallKind, Concurrency};
 use crate::variant::Executor;
 
 /// The command line as typed.
@@ -48,13 +48,17 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_concurrency: u32,
 
+    /// How durable_handoff chooses the number of parallel moves
+    #[arg(long, value_enum, value_name = "HOW", default_value = "adaptive")]
+    pub concurrency: Concurrency,
+
     /// The stores on which graceful shutdown is measured, too: about 15 s each, and its time hardly depends
     /// on the store
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STORE,...", default_value = "latency")]
     pub graceful: Vec<Shape>,
 
-    /// Show a second drain of durable_handoff: a node with three times as many servers stops first, then one of
-    /// the three nodes that took them
+    /// Measure a second drain: first durable_handoff drains a node with three times as many servers, then one of
+    /// the three nodes that took them stops
     #[arg(long)]
     pub second: bool,
 

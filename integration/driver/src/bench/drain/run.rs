@@ -75,18 +75,18 @@ fn settings(args: &Args, shape: Shape, contender: Contender) -> Settings {
     let demo = args::Args::parse_from(["integration/demo", "--quick", "--scenario", "drain"]);
     let settings = demo.settings_on(shape.store());
     let recovery_bound_s = if contender == Contender::Graceful { settings.recovery_bound_s } else { BACK_WITHIN_S };
-    // A stream measures nothing for a second drain and does not spread servers evenly, so it has one drain
-    // with the same number of servers.
-    let second = args.second && matches!(contender, Contender::Handoff(_));
-    let (nodes, servers) = if second { (4, args.servers.saturating_mul(3)) } else { (settings.nodes, args.servers) };
+    // The first drain leaves a third of its servers on each of the other nodes.
+    let (nodes, servers) =
+        if args.second { (4, args.servers.saturating_mul(3)) } else { (settings.nodes, args.servers) };
     Settings {
         nodes,
         servers,
         clients: CLIENTS,
         modes: vec![contender.variant()],
         max_concurrency: contender.max_concurrency(args.max_concurrency),
+        concurrency: args.concurrency,
         start_ms: shape.start_ms(),
-        second_drain: second,
+        second_drain: args.second,
         call_kind: args.calls,
         recovery_bound_s,
         ..settings
@@ -112,8 +112,9 @@ mod tests {
         let args = Args { second: true, ..args };
         let ours = settings(&args, Shape::Slots, Contender::Handoff(Executor::Embedded));
         assert_eq!((ours.nodes, ours.servers, ours.second_drain), (4, 210, true));
+        // Clients call as many servers, and registries tell as many nodes, whoever drains.
         let stream = settings(&args, Shape::Slots, Contender::Stream(8));
-        assert_eq!((stream.nodes, stream.servers, stream.second_drain), (3, 70, false));
+        assert_eq!((stream.nodes, stream.servers, stream.second_drain), (4, 210, true));
         // Sweeps find the servers of a graceful shutdown, and the time until then is the measured figure.
         assert!(slow.recovery_bound_s > 60 && stream.recovery_bound_s < 40);
     }

@@ -17,7 +17,7 @@ pub struct Report {
     pub versions: Versions,
     /// Servers of each drain.
     pub servers: u32,
-    /// Whether the figures of `durable_handoff` are those of a second drain in the same cluster.
+    /// Whether the figures are those of a second drain in the same cluster.
     pub second: bool,
     /// What the clients' calls do.
     pub calls: CallKind,
@@ -62,7 +62,7 @@ impl Report {
         }
         let Versions { elixir, otp, .. } = &self.versions;
         let (servers, rounds) = (self.servers, self.rounds);
-        let which = if self.second { ", of durable_handoff a second drain in the same cluster" } else { "" };
+        let which = if self.second { ", the second drain in the same cluster" } else { "" };
         let calls = match self.calls {
             CallKind::Change => "calls change the states",
             CallKind::Read => "calls only read",
