@@ -10,7 +10,7 @@ use handoff_sim::tables::stores::{Measured, SERVERS, Shape, drain, drain_from, l
 /// The number of seeds. Nine in ten must stay below the bound.
 const SEEDS: u64 = 30;
 /// The number of seeds for figures that depend on which attempts a stall of the machine delays.
-const MANY_SEEDS: u64 = 100;
+const MANY_SEEDS: u64 = 400;
 
 const CPU: Noise =
     Noise { cpu_ms: 0.3, busy_ms: 0.0, jitter_ms: 0.0, stalls: (0.0, 0.0), cold: (0, 0.0), slow_stop: (0.0, 0.0) };

@@ -35,9 +35,11 @@ use crate::time::Micros;
 /// How many times a target's registry may still have the stopped server before that counts as a failure of
 /// the target. With the pauses below that is about 300 ms, far longer than a registry broadcast takes.
 const MAX_REPEATS: u32 = 8;
-/// The first pause before the same target is asked again; each further one is 5 ms longer (the contract: 20 to 50 ms).
-const REPEAT_PAUSE: Micros = Micros::from_millis(20);
-const REPEAT_STEP: Micros = Micros::from_millis(5);
+/// The first pause before the same target is asked again, while the server is stopped. Each further one is twice
+/// as long, up to 2 to the power of [`MOST_REPEAT_DOUBLINGS`]. The stop was broadcast before the start was
+/// requested, so it usually arrives within a few milliseconds.
+const REPEAT_PAUSE: Micros = Micros::from_millis(4);
+const MOST_REPEAT_DOUBLINGS: u32 = 4;
 /// The pause before an attempt that did nothing, or failed in the store, is tried again; doubled each time.
 const RETRY_PAUSE: Micros = Micros::from_millis(50);
 
@@ -174,7 +176,7 @@ impl Engine {
         if server.repeats >= MAX_REPEATS {
             return self.displaced_by(id, target, Blame::Target, started, now);
         }
-        let pause = REPEAT_PAUSE + REPEAT_STEP.times(server.repeats.into());
+        let pause = REPEAT_PAUSE.times(1 << server.repeats.min(MOST_REPEAT_DOUBLINGS));
         server.repeats += 1;
         server.stopped_at.get_or_insert(started);
         self.displace(id, now, now + pause);

@@ -11,8 +11,8 @@ fn a_target_whose_registry_lags_is_tried_again_soon_without_charge() {
     let first = drive.poll().remove(0);
     drive.finish(&first, Outcome::RetrySame);
     assert!(drive.poll().is_empty());
-    assert_eq!(drive.wake, Some(drive.now + Micros::from_millis(20)));
-    drive.later(20);
+    assert_eq!(drive.wake, Some(drive.now + Micros::from_millis(4)));
+    drive.later(4);
     let again = drive.poll().remove(0);
     assert_eq!((&again.target, again.attempt), (&first.target, 2));
     drive.moved(&again);
@@ -29,7 +29,7 @@ fn a_server_whose_target_lags_keeps_its_slot_there() {
     drive.finish(&started[0], Outcome::RetrySame);
     drive.moved(&started[1]);
     assert!(drive.poll().is_empty(), "the third server has room at neither");
-    drive.later(20);
+    drive.later(4);
     let again = drive.poll().remove(0);
     assert_eq!((again.id, &again.target), (started[0].id, &started[0].target));
     drive.moved(&again);
