@@ -1,6 +1,6 @@
 //! The limiter by itself. `handoff_sim` tests it on simulated stores.
 
-use handoff_core::limiter::{Concurrency, Limiter, Permit, Verdict};
+use handoff_core::limiter::{Concurrency, Learnt, Limiter, Permit, Verdict};
 use handoff_core::time::Micros;
 use proptest::prelude::*;
 
@@ -52,6 +52,33 @@ fn the_rest_of_a_move_does_not_count_as_a_short_attempt() {
             limiter.on_finish(now, permit, latency, verdict);
         }
         assert_eq!(limiter.typical_latency(), Some(Micros::from_millis(800)));
+    }
+}
+
+/// The limit after generations of attempts, of which each takes `each` for every attempt in flight, as on busy
+/// processors.
+fn limit_of_busy_processors(mut limiter: Limiter, each: Micros) -> u32 {
+    let mut now = Micros::ZERO;
+    for _ in 0..40 {
+        let permits: Vec<Permit> = (0..limiter.available()).map(|_| limiter.on_start(now)).collect();
+        let latency = each.times(permits.len() as u64);
+        now = now + latency;
+        permits.into_iter().for_each(|permit| limiter.on_finish(now, permit, latency, Verdict::Served));
+    }
+    limiter.limit()
+}
+
+#[test]
+fn attempts_may_wait_for_one_another_until_they_take_20_ms() {
+    for (each, limits) in [(200, 50..=50), (600, 30..=36), (1_500, 12..=15), (20_000, 1..=2)] {
+        let each = Micros(each);
+        let unknown = Limiter::new(Concurrency::Adaptive, 50);
+        let learnt = Learnt { limit: 10, latency: each.times(10), knee: true };
+        let known = Limiter::starting_from(Concurrency::Adaptive, 50, Some(learnt));
+        for limiter in [unknown, known] {
+            let limit = limit_of_busy_processors(limiter.clone(), each);
+            assert!(limits.contains(&limit), "{each:?} each: limit {limit}, not in {limits:?}, from {limiter:?}");
+        }
     }
 }
 

@@ -8,8 +8,9 @@ defmodule DurableHandoff.Drain.Look do
   #   3. for 64 servers or more, reads of an object that does not exist. No server is down meanwhile, while
   #      finding the limit with moves would prolong the gap of each moved server.
   #
-  # For 500 servers or more it also measures the processors (`DurableHandoff.Drain.Processors`). The drain
-  # does nothing else during these five milliseconds, because its own work would distort the measurement.
+  # Without an earlier drain, it also measures the processors for 500 servers or more
+  # (`DurableHandoff.Drain.Processors`). The drain does nothing else during these five milliseconds, because its
+  # own work would distort the measurement.
   #
   # Guarantee: the drain waits at most one second, and at most a twentieth of its time. A later result is only
   # logged; the drain gets it as `{DurableHandoff.Drain.Look, measured}`.
@@ -45,17 +46,17 @@ defmodule DurableHandoff.Drain.Look do
     learnt = Learnt.get(drain.storage)
     known = known(drain.supervisor, learnt, Storing.written(drain.storing))
     least = if known, do: @worth_starts, else: @worth_reads
-    if servers < least, do: found(learnt, known), else: look(drain, learnt, known, left_ms)
+    if learnt != nil or servers < least, do: found(learnt, known), else: look(drain, known, left_ms)
   end
 
-  defp look(drain, learnt, known, left_ms) do
+  defp look(drain, known, left_ms) do
     caller = self()
     :proc_lib.spawn(fn -> send(caller, {__MODULE__, measure(drain, known)}) end)
 
     receive do
-      {__MODULE__, measured} -> found(learnt, measured)
+      {__MODULE__, measured} -> found(nil, measured)
     after
-      left_ms |> div(@share_of_the_drain) |> min(@longest_wait_ms) |> max(0) -> {learnt, nil}
+      left_ms |> div(@share_of_the_drain) |> min(@longest_wait_ms) |> max(0) -> {nil, nil}
     end
   end
 

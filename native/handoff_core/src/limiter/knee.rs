@@ -38,7 +38,7 @@ use super::change::Change;
 use super::doubt::Doubt;
 use super::flight::{Ended, Flight};
 use super::probes::{Probe, Probes};
-use super::tuning::{BRISK, CAREFUL, CAREFUL_STEPS, FIRST, FRESH, LOWEST_CUT, NEAR_WALL, SHORT, START};
+use super::tuning::{BRISK, CAREFUL, CAREFUL_STEPS, FIRST, FRESH, LOWEST_CUT, NEAR_WALL, PROBE_UP, SHORT};
 use super::window::{Measure, Window, micros};
 use crate::time::Micros;
 
@@ -191,7 +191,17 @@ impl Knee {
 
     fn climb(&mut self, flat: Measure, step: u32, blind: bool, flight: &Flight) {
         let factor = if step < CAREFUL_STEPS { CAREFUL } else { BRISK };
-        self.climb_by(factor, flat, step, blind, flight);
+        self.climb_by(factor.max(self.up_to_short()), flat, step, blind, flight);
+    }
+
+    /// The step after which attempts take [`SHORT`] if they only wait for one another.
+    fn up_to_short(&self) -> f64 {
+        SHORT / self.latest
+    }
+
+    /// Whether attempts are so short that a step up is worth its price.
+    fn is_short(&self) -> bool {
+        self.limit < self.ceiling && self.up_to_short() >= PROBE_UP
     }
 
     fn climb_by(&mut self, factor: f64, flat: Measure, step: u32, blind: bool, flight: &Flight) {
@@ -222,16 +232,17 @@ impl Knee {
     fn drop(&mut self, factor: f64, before: Measure, why: Why, flight: &Flight) {
         let from = self.limit;
         let least = self.least(before.latency);
-        if from == least {
+        if from <= least {
             return self.hold(from, Some(before), flight);
         }
         let to = rounded(f64::from(from) * factor).clamp(least, from - 1);
         self.enter(Stage::Drop { from, before, why }, to, flight);
     }
 
-    /// The lowest limit that is tried if attempts take this long.
+    /// The lowest limit that is worth a try if attempts take this long: at which they would take [`SHORT`] if
+    /// they only waited for one another.
     fn least(&self, latency: f64) -> u32 {
-        if latency < SHORT { START.min(self.limit) } else { 1 }
+        rounded(f64::from(self.limit) * (SHORT / latency).min(1.0)).max(1)
     }
 
     /// Another window in the same stage and limit.

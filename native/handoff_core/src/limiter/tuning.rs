@@ -55,8 +55,11 @@ pub(super) const SAME: f64 = 1.5;
 /// Stores that serve fewer requests than this at a time count as small.
 pub(super) const FEW: u32 = 2 * START;
 
-/// For attempts shorter than this, in microseconds, no limit below the first one is tried: more parallel
-/// attempts use the processors better.
+/// A gap of this length, in microseconds, is hardly noticed. Up to it the limit rises even if attempts then wait
+/// for one another, because a drain is faster and costs less processor time with more of them: processes wake
+/// up for several messages at once. Measured on two cores and a store without latency (`bench drain
+/// --concurrency fixed`): with 10, 20, 32 and 50 moves at a time gaps of 6, 11, 15 and 21 ms, and 1.36, 1.12,
+/// 1.02 and 0.92 times the processor time of a task stream.
 pub(super) const SHORT: f64 = 20_000.0;
 /// Attempts that take this long, in microseconds, may contain pauses: two writes that wait a second each take
 /// two. A drain has no time for ten generations of them.

@@ -30,6 +30,9 @@ impl Knee {
         let pauses = long && latency < LONG;
         if ratio <= if long { PAUSES } else { SAME + noise } {
             self.doubt.looked();
+            if self.is_short() {
+                return self.climb(measure, 0, false, flight);
+            }
             if !knee && self.limit < FEW && !pauses {
                 // The limit may already be the knee of a small store, so the step is small.
                 return self.climb_by(PROBE_UP, measure, 0, false, flight);
@@ -85,6 +88,11 @@ impl Knee {
             }
             return self.climb(flat, step + 1, false, flight);
         }
+        if self.is_short() {
+            self.probes.soon();
+            self.find(measure, false);
+            return self.climb_by(self.up_to_short(), measure, step + 1, false, flight);
+        }
         if !few && change.may_be_affordable() && self.look_closer(change) {
             return;
         }
@@ -108,8 +116,9 @@ impl Knee {
             return self.hold(self.limit, Some(measure), flight);
         }
         self.probes.later();
-        let knee = knee.clamp(from, self.limit - 1);
-        self.hold(knee, (knee == from).then_some(flat), flight);
+        let knee = knee.min(self.limit - 1).max(self.least(measure.latency)).max(from);
+        let usual = if knee == from { Some(flat) } else { (knee == self.limit).then_some(measure) };
+        self.hold(knee, usual, flight);
     }
 
     /// A window at an unchanged limit was measured.
