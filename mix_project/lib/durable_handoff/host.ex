@@ -156,9 +156,15 @@ defmodule DurableHandoff.Host do
     end
   end
 
-  @doc "The number of servers that run on this node."
+  @doc """
+  The number of servers that run on this node, with those that are starting. Listing thousands, which is the fallback,
+  takes tens of milliseconds, and every node is asked once a second while another one drains.
+  """
   @spec count(name()) :: non_neg_integer()
-  def count(name), do: map_size(members(name))
+  def count(name) do
+    counts = ask(fn -> GenServer.call(:"#{name}_dynamic", :count_children, @list_ms) end, nil, &is_map/1)
+    with(%{active: active} <- counts, do: active, else: (_ -> map_size(members(name))))
+  end
 
   @doc "This node's capacity limits with their current use, nil without limits. Keys as in a heartbeat."
   @spec capacity(name()) :: map() | nil
