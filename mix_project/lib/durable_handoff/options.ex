@@ -44,8 +44,8 @@ defmodule DurableHandoff.Options do
       type: {:one_of, [:adaptive, :fixed]},
       default: :adaptive,
       doc:
-        "`:adaptive` measures the moves and uses the smallest concurrency that has the full throughput; `:fixed` always " <>
-          "uses `max_concurrency`",
+        "`:adaptive` measures the moves and uses the smallest concurrency that has the full throughput, or a higher one " <>
+          "while a move takes less than 20 ms; `:fixed` always uses `max_concurrency`",
       change: "to compare with a plain task stream, or where the right number is known",
       example: :fixed
     ],

@@ -1,12 +1,13 @@
-//! Limits the number of parallel attempts: the smallest number that still has the full throughput.
+//! Limits the number of parallel attempts: the smallest number that still has the full throughput, or a larger one
+//! as long as attempts take less than 20 ms.
 //!
 //! # Guarantees
 //!
 //! - Never more than the ceiling are in flight, and the limit is never 0, so a drain always proceeds.
 //! - A drain that knows nothing of its store starts with three attempts. It makes one large step, to ten, if
 //!   these did not wait for one another. Every other step makes a gap longer by at most half, and the next two
-//!   steps by at most a quarter. If attempts take two seconds or more, a step may add three quarters, and the
-//!   first one may double it if a measurement of the store predicted short attempts.
+//!   steps by at most a quarter, or up to 20 ms. If attempts take two seconds or more, a step may add three
+//!   quarters, and the first one may double it if a measurement of the store predicted short attempts.
 //! - A limit that was not in use (too few servers, targets at their caps) never rises.
 //! - A store that refuses everything gets two attempts at a time. Occasional refusals that do not depend on
 //!   the load do not lower the limit.
@@ -55,8 +56,11 @@
 //! of a queue changes at most in proportion to the limit; a queue is still there when later attempts are
 //! measured; and it exists only at the higher limit, so a limit that was lowered because attempts were slow
 //! is raised again at once. Each stall that was seen adds one measurement before the next decision to go
-//! down, or not to go up. If attempts are very short, the limit does not fall below the first one: such
-//! attempts wait for processors only, and few of them at a time use the processors badly.
+//! down, or not to go up.
+//!
+//! *Short attempts.* A gap of less than 20 ms is hardly noticed, and a drain with more attempts at a time needs
+//! less processor time for each. So as long as attempts take less, the limit rises even if they wait for one
+//! another: at once to where they would take 20 ms if they did nothing else.
 //!
 //! *Attempts that take seconds.* Cloudflare R2 and Google Cloud Storage accept one write a second for each
 //! key, so each move pauses two or three times, however many run in parallel. Some servers also stop slowly.

@@ -14,7 +14,8 @@ impl Knee {
     pub(super) fn first(&mut self, measure: Measure, flight: &Flight) {
         if measure.ended_together() || measure.latency < SHORT {
             let until = if measure.is_long() { OPEN_LONG } else { OPEN };
-            self.climb_by(until / f64::from(self.limit), measure, 0, true, flight);
+            let factor = (until / f64::from(self.limit)).max(self.up_to_short());
+            self.climb_by(factor, measure, 0, true, flight);
         } else if measure.spread > WIDE {
             self.enter(Stage::Measure, START, flight);
         } else {
@@ -28,11 +29,11 @@ impl Knee {
         let noise = 2.0 * self.doubt.change(measure, measure, 1.0).noise;
         let long = measure.is_long();
         let pauses = long && latency < LONG;
+        if self.is_short() {
+            return self.climb(measure, 0, false, flight);
+        }
         if ratio <= if long { PAUSES } else { SAME + noise } {
             self.doubt.looked();
-            if self.is_short() {
-                return self.climb(measure, 0, false, flight);
-            }
             if !knee && self.limit < FEW && !pauses {
                 // The limit may already be the knee of a small store, so the step is small.
                 return self.climb_by(PROBE_UP, measure, 0, false, flight);
