@@ -23,6 +23,20 @@ defmodule Handoff.PlanTest do
     assert to_string(plan) =~ "8 of 9 servers would move to"
   end
 
+  test "a node's servers are counted, also while DurableServer's supervisor of servers does not answer",
+       %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 5)
+    dynamic = {:"#{context.sup}_dynamic", a}
+    assert call(a, DurableHandoff.Host, :count, [context.sup]) == 5
+    :ok = :sys.suspend(dynamic)
+    assert call(a, DurableHandoff.Host, :count, [context.sup]) == 5
+    :ok = :sys.resume(dynamic)
+    assert {:ok, %{moved: 5}} = drain(context, a)
+    assert Enum.sum(for node <- context.nodes, do: call(node, DurableHandoff.Host, :count, [context.sup])) == 5
+    assert call(a, DurableHandoff.Host, :count, [context.sup]) == 0
+  end
+
   test "a plan marks, stops, writes and reserves nothing", %{a: a, b: b} = context do
     start_cluster(context, quiet(context))
     keys = start_servers(context, a, 5)
