@@ -39,7 +39,7 @@ pub enum Deploy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Concurrency {
-    /// As many as the store serves without queueing, up to `--max-concurrency`
+    /// As many as the store serves without queueing, or more while moves are short, up to `--max-concurrency`
     Adaptive,
     /// Always `--max-concurrency`
     Fixed,

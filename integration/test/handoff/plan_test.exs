@@ -23,14 +23,18 @@ defmodule Handoff.PlanTest do
     assert to_string(plan) =~ "8 of 9 servers would move to"
   end
 
-  test "a node's servers are counted, also while DurableServer's supervisor of servers does not answer",
+  test "a node's servers are counted without listing them, or listed if their supervisor does not answer",
        %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 5)
     dynamic = {:"#{context.sup}_dynamic", a}
+    listing = {DurableServer.Supervisor, :__local_global_members__, 1}
+    1 = call(a, :erlang, :trace_pattern, [listing, true, [:call_count]])
     assert call(a, DurableHandoff.Host, :count, [context.sup]) == 5
+    assert call(a, :erlang, :trace_info, [listing, :call_count]) == {:call_count, 0}
     :ok = :sys.suspend(dynamic)
     assert call(a, DurableHandoff.Host, :count, [context.sup]) == 5
+    assert call(a, :erlang, :trace_info, [listing, :call_count]) == {:call_count, 1}
     :ok = :sys.resume(dynamic)
     assert {:ok, %{moved: 5}} = drain(context, a)
     assert Enum.sum(for node <- context.nodes, do: call(node, DurableHandoff.Host, :count, [context.sup])) == 5

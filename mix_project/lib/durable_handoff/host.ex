@@ -162,8 +162,8 @@ defmodule DurableHandoff.Host do
   """
   @spec count(name()) :: non_neg_integer()
   def count(name) do
-    counts = ask(fn -> GenServer.call(:"#{name}_dynamic", :count_children, @list_ms) end, nil, &is_map/1)
-    with(%{active: active} <- counts, do: active, else: (_ -> map_size(members(name))))
+    counts = ask(fn -> GenServer.call(:"#{name}_dynamic", :count_children, @list_ms) end, [], &Keyword.keyword?/1)
+    with(:error <- Keyword.fetch(counts, :active), do: {:ok, map_size(members(name))}) |> elem(1)
   end
 
   @doc "This node's capacity limits with their current use, nil without limits. Keys as in a heartbeat."

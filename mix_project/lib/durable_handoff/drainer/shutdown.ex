@@ -70,7 +70,6 @@ defmodule DurableHandoff.Drainer.Shutdown do
     deadline
   end
 
-  # Counting many servers takes a while.
   defp need_ms(_supervisor, %{shutdown_budget_ms: nil}), do: 0
   defp need_ms(supervisor, _options), do: Deadline.graceful_need_ms(Host.count(supervisor), @assumed_write_ms)
 end

@@ -1,4 +1,5 @@
-//! The search for the knee: the smallest limit that still has the full throughput.
+//! The search for the knee: the smallest limit that still has the full throughput, and where attempts are short
+//! (`SHORT`), a higher one.
 //!
 //! Guarantee: the limit is never 0 and never above the ceiling. It rises only after a measurement that was
 //! made while the limit was in use, by the factors that `limiter.rs` states.
@@ -15,7 +16,7 @@
 //!        │ apart: to 4        │      └─ as before, without one ─┐
 //!        ▼                    │                                 ▼
 //!      Climb ─────────────────┴──────────────────────────────► Climb
-//!        │   no queue: the next step up, Climb; at the ceiling, Hold
+//!        │   no queue, or short attempts: the next step up, Climb; at the ceiling, Hold
 //!        │   a queue: Hold at the knee; below the first limits, Drop
 //!        ▼
 //!      Hold ── as before: Hold; a probe is due: Climb or Drop
@@ -38,7 +39,7 @@ use super::change::Change;
 use super::doubt::Doubt;
 use super::flight::{Ended, Flight};
 use super::probes::{Probe, Probes};
-use super::tuning::{BRISK, CAREFUL, CAREFUL_STEPS, FIRST, FRESH, LOWEST_CUT, NEAR_WALL, PROBE_UP, SHORT};
+use super::tuning::{BRISK, CAREFUL, CAREFUL_STEPS, FIRST, FRESH, LOWEST_CUT, NEAR_WALL, OPEN, PROBE_UP, SHORT};
 use super::window::{Measure, Window, micros};
 use crate::time::Micros;
 
@@ -194,9 +195,10 @@ impl Knee {
         self.climb_by(factor.max(self.up_to_short()), flat, step, blind, flight);
     }
 
-    /// The step after which attempts take [`SHORT`] if they only wait for one another.
+    /// The step after which attempts take [`SHORT`] if they only wait for one another: no larger than the first step
+    /// of a drain, and none where attempts were refused.
     fn up_to_short(&self) -> f64 {
-        SHORT / self.latest
+        if self.wall.is_some() { 1.0 } else { (SHORT / self.latest).min(OPEN / f64::from(FIRST)) }
     }
 
     /// Whether attempts are so short that a step up is worth its price.

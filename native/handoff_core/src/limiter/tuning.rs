@@ -25,7 +25,7 @@ pub(super) const WIDE: f64 = 0.2;
 /// their targets. Simulated.
 pub(super) const COLDER: f64 = 0.85;
 /// A step by more than this factor gives the knee more exactly than its cost. Derived: above all other
-/// steps up that may follow a measurement at once, except for long attempts.
+/// steps up that may follow a measurement at once, except for long and short attempts.
 pub(super) const FAR: f64 = 1.6;
 
 /// The factor of the first two steps up. A step beyond the knee makes every gap longer by this factor. A
@@ -60,7 +60,7 @@ pub(super) const FEW: u32 = 2 * START;
 /// up for several messages at once. Measured on two cores and a store without latency (`bench drain
 /// --concurrency fixed`): with 10, 20, 32 and 50 moves at a time gaps of 6, 11, 15 and 21 ms, and 1.36, 1.12,
 /// 1.02 and 0.92 times the processor time of a task stream.
-pub(super) const SHORT: f64 = 20_000.0;
+pub(super) const SHORT: f64 = 25_000.0;
 /// Attempts that take this long, in microseconds, may contain pauses: two writes that wait a second each take
 /// two. A drain has no time for ten generations of them.
 pub(super) const LONG: f64 = 1_900_000.0;

@@ -21,6 +21,18 @@ fn a_target_whose_registry_lags_is_tried_again_soon_without_charge() {
 }
 
 #[test]
+fn each_pause_for_a_target_that_lags_is_twice_as_long_up_to_64_ms() {
+    let mut drive = Drive::new(config(), &servers(1), view(vec![node("a@h")]));
+    for pause_ms in [4, 8, 16, 32, 64, 64, 64, 64] {
+        let attempt = drive.poll().remove(0);
+        drive.finish(&attempt, Outcome::RetrySame);
+        assert!(drive.poll().is_empty());
+        assert_eq!(drive.wake, Some(drive.now + Micros::from_millis(pause_ms)));
+        drive.later(pause_ms);
+    }
+}
+
+#[test]
 fn a_server_whose_target_lags_keeps_its_slot_there() {
     let with_room_for_one = |name| NodeView { capacity: vec![limit(Scope::Total, 0, 1)], ..node(name) };
     let two_rooms = view(vec![with_room_for_one("a@h"), with_room_for_one("b@h")]);

@@ -4,7 +4,7 @@ use super::{Knee, Stage, Why, rounded};
 use crate::limiter::flight::Flight;
 use crate::limiter::probes::Probe;
 use crate::limiter::tuning::{
-    CAREFUL_STEPS, FAR, FEW, FIRST, FIRST_STEP, HALVE, LONG, LONG_STEP, OPEN, OPEN_LONG, PAUSED_STEP, PAUSES,
+    BRISK, CAREFUL_STEPS, FAR, FEW, FIRST, FIRST_STEP, HALVE, LONG, LONG_STEP, OPEN, OPEN_LONG, PAUSED_STEP, PAUSES,
     PROBE_DOWN, PROBE_DOWN_BLIND, PROBE_UP, QUARTER, SAME, SHORT, START, WIDE,
 };
 use crate::limiter::window::Measure;
@@ -14,8 +14,7 @@ impl Knee {
     pub(super) fn first(&mut self, measure: Measure, flight: &Flight) {
         if measure.ended_together() || measure.latency < SHORT {
             let until = if measure.is_long() { OPEN_LONG } else { OPEN };
-            let factor = (until / f64::from(self.limit)).max(self.up_to_short());
-            self.climb_by(factor, measure, 0, true, flight);
+            self.climb_by(until / f64::from(self.limit), measure, 0, true, flight);
         } else if measure.spread > WIDE {
             self.enter(Stage::Measure, START, flight);
         } else {
@@ -30,7 +29,8 @@ impl Knee {
         let long = measure.is_long();
         let pauses = long && latency < LONG;
         if self.is_short() {
-            return self.climb(measure, 0, false, flight);
+            // With a knee there may have been refusals above it.
+            return self.climb_by(BRISK.min(self.up_to_short()), measure, CAREFUL_STEPS, false, flight);
         }
         if ratio <= if long { PAUSES } else { SAME + noise } {
             self.doubt.looked();
