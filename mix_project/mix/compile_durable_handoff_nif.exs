@@ -41,16 +41,12 @@ defmodule Mix.Tasks.Compile.DurableHandoffNif do
     unless @store in libraries(), do: remove(@store)
     sources = sources(Machine.id())
 
-    case Enum.reject(sources, &(up_to_date?(&1) and "--force" not in args)) do
-      [] ->
-        {:noop, []}
-
-      outdated ->
-        install(outdated)
-        # priv may not have existed when Mix linked it into the build directory.
-        Mix.Project.build_structure()
-        {:ok, []}
-    end
+    outdated = Enum.reject(sources, &(up_to_date?(&1) and "--force" not in args))
+    install(outdated)
+    # priv may not have existed when Mix linked it into the build directory. Another build may have installed the
+    # libraries since then.
+    Mix.Project.build_structure()
+    {if(outdated == [], do: :noop, else: :ok), []}
   end
 
   @impl true

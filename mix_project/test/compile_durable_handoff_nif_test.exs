@@ -109,6 +109,15 @@ defmodule Mix.Tasks.Compile.DurableHandoffNifTest do
     assert File.read!(Path.join([app_path, "priv", "native", "handoff_nif" <> @extension])) == "version 1"
   end
 
+  test "a build that began before another one had installed the libraries finds them too", context do
+    compile(context)
+    linked = Path.join(in_project(context, fn -> Mix.Project.app_path() end), "priv")
+    # Mix links what it finds when the build begins.
+    File.rm_rf!(linked)
+    assert compile(context) == {:noop, []}
+    assert File.exists?(Path.join([linked, "native", "handoff_nif" <> @extension]))
+  end
+
   test "without a change cargo does not run", context do
     compile(context)
     assert compile(context) == {:noop, []}
