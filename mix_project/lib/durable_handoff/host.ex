@@ -148,9 +148,7 @@ defmodule DurableHandoff.Host do
   """
   @spec processes(name()) :: [pid()]
   def processes(name) do
-    children = ask(fn -> GenServer.call(:"#{name}_dynamic", :which_children, @list_ms) end, [], &is_list/1)
-
-    case for({_id, pid, _type, [DurableServer]} <- children, is_pid(pid), do: pid) do
+    case for({_id, pid, _type, [DurableServer]} <- ask_dynamic(name, :which_children), is_pid(pid), do: pid) do
       [] -> for %{pid: pid} <- servers(name), do: pid
       pids -> pids
     end
@@ -161,10 +159,12 @@ defmodule DurableHandoff.Host do
   takes tens of milliseconds, and every node is asked once a second while another one drains.
   """
   @spec count(name()) :: non_neg_integer()
-  def count(name) do
-    counts = ask(fn -> GenServer.call(:"#{name}_dynamic", :count_children, @list_ms) end, [], &Keyword.keyword?/1)
-    with(:error <- Keyword.fetch(counts, :active), do: {:ok, map_size(members(name))}) |> elem(1)
-  end
+  def count(name),
+    do: name |> ask_dynamic(:count_children) |> Keyword.get_lazy(:active, fn -> map_size(members(name)) end)
+
+  # [] when DurableServer's supervisor of servers is busy or gone. DynamicSupervisor's own functions wait without a limit.
+  defp ask_dynamic(name, question),
+    do: ask(fn -> GenServer.call(:"#{name}_dynamic", question, @list_ms) end, [], &is_list/1)
 
   @doc "This node's capacity limits with their current use, nil without limits. Keys as in a heartbeat."
   @spec capacity(name()) :: map() | nil

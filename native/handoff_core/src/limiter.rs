@@ -1,13 +1,14 @@
-//! Limits the number of parallel attempts: the smallest number that still has the full throughput, or a larger one
-//! as long as attempts take less than 25 ms.
+//! Limits the number of parallel attempts: the smallest number that still has the full throughput, or a larger
+//! one as long as attempts take less than 25 ms.
 //!
 //! # Guarantees
 //!
 //! - Never more than the ceiling are in flight, and the limit is never 0, so a drain always proceeds.
 //! - A drain that knows nothing of its store starts with three attempts. It makes one large step, to ten, if
 //!   these did not wait for one another or took less than 25 ms. Every other step makes a gap longer by at most
-//!   half, and the next two steps by at most a quarter, or up to 25 ms if that is more. If attempts take two seconds or more, a step may add three
-//!   quarters, and the first one may double it if a measurement of the store predicted short attempts.
+//!   half, and the next two steps by at most a quarter, or up to 25 ms if that is more. If attempts take two
+//!   seconds or more, a step may add three quarters, and the first one may double it if a measurement of the
+//!   store predicted short attempts.
 //! - A limit that was not in use (too few servers, targets at their caps) never rises.
 //! - A store that refuses everything gets two attempts at a time. Occasional refusals that do not depend on
 //!   the load do not lower the limit.

@@ -56,7 +56,7 @@ defmodule DurableHandoff.Drain.Look do
     receive do
       {__MODULE__, measured} -> found(nil, measured)
     after
-      left_ms |> div(@share_of_the_drain) |> min(@longest_wait_ms) |> max(0) -> {nil, nil}
+      left_ms |> div(@share_of_the_drain) |> min(@longest_wait_ms) |> max(0) -> found(nil, nil)
     end
   end
 

@@ -1,5 +1,5 @@
-//! The search for the knee: the smallest limit that still has the full throughput, and where attempts are short
-//! (`SHORT`), a higher one.
+//! The search for the knee: the smallest limit that still has the full throughput. Where attempts are short
+//! ([`SHORT`]), the limit is higher.
 //!
 //! Guarantee: the limit is never 0 and never above the ceiling. It rises only after a measurement that was
 //! made while the limit was in use, by the factors that `limiter.rs` states.
@@ -195,8 +195,8 @@ impl Knee {
         self.climb_by(factor.max(self.up_to_short()), flat, step, blind, flight);
     }
 
-    /// The step after which attempts take [`SHORT`] if they only wait for one another: no larger than the first step
-    /// of a drain, and none where attempts were refused.
+    /// The step after which attempts take [`SHORT`] if they only wait for one another: no larger than the first
+    /// step of a drain, and none where attempts were refused.
     fn up_to_short(&self) -> f64 {
         if self.wall.is_some() { 1.0 } else { (SHORT / self.latest).min(OPEN / f64::from(FIRST)) }
     }
@@ -234,7 +234,7 @@ impl Knee {
     fn drop(&mut self, factor: f64, before: Measure, why: Why, flight: &Flight) {
         let from = self.limit;
         let least = self.least(before.latency);
-        if from <= least {
+        if from == least {
             return self.hold(from, Some(before), flight);
         }
         let to = rounded(f64::from(from) * factor).clamp(least, from - 1);

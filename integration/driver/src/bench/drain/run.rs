@@ -112,7 +112,7 @@ mod tests {
         let args = Args { second: true, ..args };
         let ours = settings(&args, Shape::Slots, Contender::Handoff(Executor::Embedded));
         assert_eq!((ours.nodes, ours.servers, ours.second_drain), (4, 210, true));
-        // Clients call as many servers, and registries tell as many nodes, whoever drains.
+        // The cluster of a stream has the same size, so its clients and registries have the same work.
         let stream = settings(&args, Shape::Slots, Contender::Stream(8));
         assert_eq!((stream.nodes, stream.servers, stream.second_drain), (4, 210, true));
         // Sweeps find the servers of a graceful shutdown, and the time until then is the measured figure.

@@ -24,14 +24,14 @@ impl Knee {
 
     /// A limit that was learnt before was measured.
     pub(super) fn learnt(&mut self, measure: Measure, latency: f64, knee: bool, flight: &Flight) {
+        if self.is_short() {
+            // With a knee there may have been refusals above it, so the step is no larger than usual.
+            return self.climb_by(BRISK.min(self.up_to_short()), measure, CAREFUL_STEPS, false, flight);
+        }
         let ratio = measure.latency / latency;
         let noise = 2.0 * self.doubt.change(measure, measure, 1.0).noise;
         let long = measure.is_long();
         let pauses = long && latency < LONG;
-        if self.is_short() {
-            // With a knee there may have been refusals above it.
-            return self.climb_by(BRISK.min(self.up_to_short()), measure, CAREFUL_STEPS, false, flight);
-        }
         if ratio <= if long { PAUSES } else { SAME + noise } {
             self.doubt.looked();
             if !knee && self.limit < FEW && !pauses {
