@@ -19,8 +19,8 @@ defmodule DurableHandoff do
   ## Guarantees
 
     * **A drain never makes things worse than no drain.** A server is stopped only when a healthy, connected
-      node that is not draining has room for it. A server that is not moved stays as it was, no reservation
-      stays behind, and the graceful shutdown stops it.
+      node that is not draining has room for it. If it then finds no place, its reservation is cleared at once,
+      and another node starts it. A server that was not stopped stays as it was until the graceful shutdown.
     * **The node never waits longer than `timeout_ms`**, whatever fails.
     * **At most `max_concurrency` servers are down at any time** because of a drain.
     * **Nothing runs twice.** Every start is DurableServer's own conditional claim.
@@ -42,9 +42,10 @@ defmodule DurableHandoff do
        node that runs the same engine for all draining nodes, decides which server moves where and when.
     4. For each move, a process asks DurableServer to move the server, and reports the outcome to the engine.
     5. When every server is settled, or the time is up, callers get the `DurableHandoff.Report`.
-    6. Servers that were not moved are *leftovers*: they are offered to other nodes. DurableServer's graceful
-       shutdown stops them, and a node that accepted one starts it as soon as its state is stored, instead of
-       at its next sweep (option `start_leftovers`).
+    6. DurableServer's graceful shutdown stops the servers that were not moved. Those that could run elsewhere,
+       but for which time, room or targets were lacking or attempts failed, are *leftovers*: they are offered to
+       other nodes, and one that accepts starts the server as soon as its state is stored, instead of at its next
+       sweep (option `start_leftovers`).
 
   ## Names that do not exist
 
@@ -233,8 +234,9 @@ defmodule DurableHandoff do
 
     * `{:unknown_key, %{given:, did_you_mean:}}`: no node runs it. `did_you_mean`: a key on this node that is near;
     * `{:unknown_node, %{given:, did_you_mean:}}`: no node of that name has a heartbeat;
-    * `{:not_moved, %{reason:, to:, error:, runs_on:}}`: `reason` is one of `DurableHandoff.Report`, or why
-      `to` is no target: `:not_connected`, `:draining` (it is cordoned or stopping). `error`: the first
+    * `{:not_moved, %{reason:, to:, error:, runs_on:}}`: `reason` is one of `DurableHandoff.Report`, `:failed`
+      (the move ended without a result), or why `to` is no target: `:not_connected`, `:draining` (it is cordoned
+      or stopping). `error`: the first
       failure, as text. `runs_on`: the node that runs the server now; `nil`: none yet, DurableServer starts it
       at its next sweep, or the server has ended by itself (`:gone`);
     * `:draining`: the server's node drains;
@@ -306,7 +308,10 @@ defmodule DurableHandoff do
     * `marked`: this node takes and starts no servers;
     * `cordoned`: `cordon/1` or `drain/2` has marked the node, and `uncordon/1` undoes it. If this is false
       and `marked` is true, a shutdown or `prepare_stop/0` has marked the node for good;
-    * `progress`: of the current or the last drain;
+    * `progress`: of the current or the last drain, as numbers of servers: `total`; `pending`, not tried yet;
+      `in_flight`, in an attempt; `stopping`; `displaced`, stopped and without a place yet; `moved`; `left`;
+      `retried`, with more than one attempt. And `failures` (attempts), `limit` (how many attempts may run at a
+      time), `excess` (of a rebalance) and `finished`;
     * `report`: of the last drain that ended. A drain that found no servers does not replace it;
     * `waiting`: how many callers of `drain/2` wait for the current drain;
     * `rebalance`: its `state`, `progress` and `report`, in which `balance.idle` says why nothing was moved; `waiting`:

@@ -85,7 +85,7 @@ defmodule DurableHandoff.Client do
     * Callers do not depend on the registry alone. The node that moves or starts a server sends its new owner to
       the clients on all connected nodes, in batches. So a registry that lags, or whose versions do not match
       during a rolling deploy, delays no caller. A client uses such a hint only while the registry has no living
-      owner. It keeps at most #{DurableHandoff.Client.Hints.max()} hints, each for a minute after its last use.
+      owner. It keeps at most #{DurableHandoff.Client.Hints.max()} hints, each for at most a minute after its last use.
     * A reply that comes too late is dropped. It never reaches the caller's mailbox.
     * With the owner in place, a call costs a lookup and a `GenServer.call`.
   """

@@ -339,7 +339,7 @@ defmodule DurableHandoff.Drain do
 
   defp lost?(_target, _result), do: false
 
-  # A registry that lags is not an error: on a busy cluster about half of all moves end like this.
+  # A registry that lags is not an error: up to one attempt in ten ends like this.
   defp keep_error(drain, _attempt, %{why: why, outcome: outcome}) when why == nil or outcome == :retry_same, do: drain
   defp keep_error(%{first_errors: errors} = drain, _attempt, _result) when length(errors) == @first_errors, do: drain
 

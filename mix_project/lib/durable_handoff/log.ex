@@ -44,7 +44,8 @@ defmodule DurableHandoff.Log do
     * `:drain_failed`: error. Fields: `reason`.
     * `:unknown_answer`: warning. Fields: `function`, `answer`.
     * `:unexpected_message`: warning. Fields: `message`.
-    * `:rust_node_announced`, `:rust_node_withdrawn`: info. Fields: `node`.
+    * `:rust_node_announced`: info. Fields: `node`, `release`.
+    * `:rust_node_withdrawn`: info. Fields: `node`.
     * `:rust_node_refused`: warning. Fields: `reason`.
     * `:rust_node_version`: warning. Fields: `node`, `version`.
     * `:no_executor`: warning. Fields: `node`.

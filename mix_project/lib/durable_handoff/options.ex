@@ -18,7 +18,7 @@ defmodule DurableHandoff.Options do
       default: true,
       doc: "`false` switches handoff off: only DurableServer's own shutdown runs then",
       change: "to keep the other options in place while handoff is off, for example in one environment",
-      example: {:code, "config_env() == :prod"}
+      example: {:code, "Application.get_env(:my_app, :handoff, true)"}
     ],
     timeout_ms: [
       type: @milliseconds,
@@ -84,8 +84,11 @@ defmodule DurableHandoff.Options do
       engine: true,
       type: {:integer, 1, 1_000_000},
       default: 10,
-      doc: "the drain ends after this many failed attempts in a row, and the graceful shutdown stops the rest",
-      change: "to a higher value in large clusters, where one target can fail many attempts before it is left out",
+      doc:
+        "the drain ends after this many failures in a row, and the graceful shutdown stops the rest. Attempts that fail " <>
+          "together at one target are one failure. Failures of the store do not count. Servers that do not start " <>
+          "elsewhere count for their module: only that module's other servers stay then",
+      change: "to a higher value in large clusters, where many targets may fail one after the other",
       example: 30
     ],
     max_failure_ratio: [

@@ -6,7 +6,7 @@ defmodule DurableHandoff.Plan do
       IO.puts(plan)
 
   Guarantee: made by the same engine from the same snapshot as a drain, and read-only. Nothing is marked, stopped,
-  moved or reserved. The store serves at most fifty reads (and those of `eligible: :permanent`).
+  moved or reserved. The store serves at most a hundred reads (and those of `eligible: :permanent`).
 
     * `moves`: `%{key:, module:, target:}` for each server that has a target;
     * `stays`: `%{key:, module:, reason:}` for each that has none, with the reasons of `DurableHandoff.Report`;

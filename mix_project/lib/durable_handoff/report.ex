@@ -21,7 +21,8 @@ defmodule DurableHandoff.Report do
       it until it was moved. An upper bound. `gap_us`: the same in microseconds;
     * `duration_ms`, `duration_us`: the time of the whole drain;
     * `targets`: servers moved, by node;
-    * `concurrency`: attempts in flight at the end (`last`), and the most that were allowed (`highest`);
+    * `concurrency`: how many attempts were allowed at a time at the end (`last`), and the most that were in flight
+      (`highest`);
     * `ended`: `:done`, `:deadline` (the time was up), `:failures` (too many) or `:cancelled`;
     * `executor`: what decided at the end: `:embedded`, the engine in this VM, or `{:node, name}`, a Rust node;
     * `executors_lost`: Rust nodes that began to decide and did not until the end, in order, with the reason:

@@ -7,7 +7,8 @@ defmodule DurableHandoff.Supervisor do
        handoff_on_shutdown: [timeout_ms: 30_000]}
 
   Its own options are `handoff_on_shutdown` (`DurableHandoff.Options`) and `client` (`DurableHandoff.Client`). It
-  passes all others to `DurableServer.Supervisor` as they are. Your calls keep using `DurableServer.Supervisor`
+  passes all others to `DurableServer.Supervisor` as they are; only `heartbeat_meta` gets one more key,
+  `"durable_handoff"`. Your calls keep using `DurableServer.Supervisor`
   and the same name.
 
   ```text

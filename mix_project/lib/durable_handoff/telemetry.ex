@@ -82,6 +82,9 @@ defmodule DurableHandoff.Telemetry do
   Metadata: `supervisor`, `key`, `module`, `target`, `attempt` (1 for the first), `outcome`
   (`{:moved, nil | node}`, `:retry_same`, `:stopping`, `{:displaced, blame}`, `:untouched`,
   `{:untouched, blame}`, `:gone`, `:lost_race`, `:not_stored`, `:stop_failed`, `:not_storable`).
+  `:retry_same`: the target's registry lags, which is no error. `:untouched`: the server still runs here;
+  `:displaced`: it is stopped and has no place yet. `blame` is what failed: `:target`, `:server`, `:store` or
+  `:unknown`.
 
   ### `[:durable_handoff, :attempt, :exception]`
 

@@ -164,7 +164,6 @@ defmodule DurableHandoff.OptionsTest do
 
       value =
         case entry[:example] do
-          {:code, "config_env" <> _} -> true
           {:code, "System" <> _} -> "4f2a1c"
           {:code, text} -> text |> Code.eval_string() |> elem(0)
           value -> value

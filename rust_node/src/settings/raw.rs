@@ -160,7 +160,7 @@ settings! {
         /// Whether a node that listens registers in EPMD [default: true without --dist-port]
         #[arg(long, env = "DURABLE_HANDOFF_REGISTER", value_name = "true|false")]
         register: String,
-        /// Serve /healthz, /readyz, /metrics, /drains and /nodes there
+        /// Serve the page at /, and /status, /healthz, /readyz, /metrics, /drains and /nodes there
         #[arg(long, env = "DURABLE_HANDOFF_HTTP", value_name = "ADDRESS:PORT")]
         http: String,
     }
@@ -214,7 +214,7 @@ settings! {
         /// Log lines as text or json [default: text]
         #[arg(long, env = "DURABLE_HANDOFF_LOG_FORMAT", value_name = "text|json")]
         log_format: String,
-        /// error, warn, info, debug, trace, or target=level,... [default: info for run, else warn]
+        /// error, warn, info, debug, trace, or target=level,... [default: info for run, error for doctor, else warn]
         #[arg(long, env = "DURABLE_HANDOFF_LOG_LEVEL", value_name = "LEVEL")]
         log_level: String,
     }

@@ -13,16 +13,18 @@ defmodule DurableHandoff.Rebalance.Settings do
       type: {:integer, 0, @day_ms},
       default: 60_000,
       doc:
-        "for how long no node may have come, gone, or changed its release or its mark before this node moves its " <>
-          "excess: at least 1 there, while `DurableHandoff.rebalance/2` does not wait. A server that arrived here later " <>
-          "than that is not moved either; 0: all may move",
+        "how long the cluster must have been unchanged before this node moves its excess: no node came or went, or changed " <>
+          "its release or mark. Servers that arrived here within this time stay. `DurableHandoff.rebalance/2` does not " <>
+          "wait, and takes 0, too: then all may move",
       change: "to a longer time than a deploy needs between two nodes",
       example: 120_000
     ],
     tolerance: [
       type: {:number, 10},
       default: 0.05,
-      doc: "how much of its share a node may carry above it before it moves any server",
+      doc:
+        "how much of its share a node may carry above it before it moves servers. Within it a node moves servers only " <>
+          "to one that lacks more than this, such as a new node, if the others cannot fill it",
       example: 0.2
     ],
     min_servers: [
