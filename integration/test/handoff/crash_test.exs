@@ -32,6 +32,20 @@ defmodule Handoff.CrashTest do
     assert stored(context, key).meta.status == :stopped_graceful
   end
 
+  for module <- [DurableHandoff.Leftovers, DurableHandoff.Cordon, DurableHandoff.Rebalance.Watch] do
+    @module module
+    test "#{inspect(module)} crashes repeatedly: no drain begins, and a request still drains", %{a: a} = context do
+      start_cluster(context, handoff_on_shutdown: [rebalance: true])
+      start_servers(context, a, 3)
+      drainer = drainer(context, a)
+      kill_for_good(a, @module)
+      assert {:ok, %{state: :idle, marked: false}} = status(context, a)
+      assert running_on(context, a) == 3
+      assert drainer(context, a) == drainer
+      assert {:ok, %{moved: 3}} = drain(context, a)
+    end
+  end
+
   test "the Drainer is killed during a drain: moves in flight end, and no other begins",
        %{a: a, b: b} = context do
     start_cluster(context)
@@ -178,6 +192,20 @@ defmodule Handoff.CrashTest do
   end
 
   defp drainer(context, node), do: call(node, Process, :whereis, [:"#{context.sup}_handoff_drainer"])
+
+  # Until its supervisor has given up.
+  defp kill_for_good(node, module) do
+    [pid] = drain_processes(node, [module])
+    {:dictionary, dictionary} = call(node, Process, :info, [pid, :dictionary])
+    [parent | _] = dictionary[:"$ancestors"]
+    call(node, Process, :exit, [pid, :kill])
+
+    wait_until(fn -> drain_processes(node, [module]) not in [[pid], []] or not running?(node, parent) end)
+    if running?(node, parent), do: kill_for_good(node, module)
+  end
+
+  defp running?(node, parent) when is_atom(parent), do: call(node, Process, :whereis, [parent]) != nil
+  defp running?(node, parent), do: call(node, Process, :alive?, [parent])
 
   # There is no Drainer: it is being restarted, or will not be started again.
   defp kill_drainer_for_good(context, node) do

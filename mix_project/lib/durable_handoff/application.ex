@@ -1,17 +1,17 @@
 defmodule DurableHandoff.Application do
   @moduledoc false
   # Starts the processes that exist once per VM. In a release, an application whose top supervisor gives up
-  # ends the VM. These processes only improve drains, so each has a temporary supervisor.
+  # ends the VM. These processes only improve drains, so each is started apart.
 
   use Application
 
-  alias DurableHandoff.{Drain, Stopping, Wire}
+  alias DurableHandoff.{Apart, Drain, Stopping, Wire}
 
   @impl true
   def start(_type, _arguments) do
     preload()
     DurableHandoff.Status.init()
-    children = for module <- [Stopping, Drain.Quiet, Drain.Learnt, Wire.Endpoint], do: apart(module)
+    children = for module <- [Stopping, Drain.Quiet, Drain.Learnt, Wire.Endpoint], do: Apart.child(module, module)
     Supervisor.start_link(children, strategy: :one_for_one, name: DurableHandoff.TopSupervisor)
   end
 
@@ -19,14 +19,5 @@ defmodule DurableHandoff.Application do
   defp preload do
     modules = Application.spec(:durable_handoff, :modules) || []
     :proc_lib.spawn(fn -> :code.ensure_modules_loaded(modules) end)
-  end
-
-  defp apart(module) do
-    %{
-      id: module,
-      start: {Supervisor, :start_link, [[module], [strategy: :one_for_one]]},
-      type: :supervisor,
-      restart: :temporary
-    }
   end
 end

@@ -37,9 +37,12 @@ defmodule DurableHandoff.Drainer do
   ├── Watch        with the option `rebalance`: moves what is above this node's share when nothing changes any more
   └── Shutdown     stopped first: its terminate/2 asks the Drainer to drain, and waits
   ```
+
+  Leftovers, Cordon and Watch have a supervisor each. One that crashes repeatedly stays down, and nothing else stops
+  because of it.
   """
 
-  alias DurableHandoff.{Clock, Cordon, Deadline, Drain, Host, Leftovers, Log, Native, Options, Schema}
+  alias DurableHandoff.{Apart, Clock, Cordon, Deadline, Drain, Host, Leftovers, Log, Native, Options, Schema}
   alias DurableHandoff.Drainer.{Announcement, Server, Shutdown}
   alias DurableHandoff.Rebalance.{Settings, Watch}
 
@@ -60,15 +63,19 @@ defmodule DurableHandoff.Drainer do
         Host.Version.check!()
         Host.Version.announce(supervisor)
         warn_without_application(supervisor)
-        leftovers = if options.start_leftovers, do: [{Leftovers, {supervisor, options}}], else: []
+
+        leftovers =
+          if options.start_leftovers, do: [Apart.child(Leftovers, {Leftovers, {supervisor, options}})], else: []
 
         work = %{prepare: fn -> prepare(supervisor) end, drain: &drain_for_shutdown(supervisor, &1)}
 
         rebalance = if options.rebalance, do: [watch(supervisor, options)], else: []
 
+        # In this supervisor a child that crashes repeatedly stops Shutdown, which then drains. That is harmless
+        # only if that child is the Server, without which nothing drains.
         children =
           leftovers ++
-            [{Cordon, supervisor}, {Server, {supervisor, options}}] ++
+            [Apart.child(Cordon, {Cordon, supervisor}), {Server, {supervisor, options}}] ++
             rebalance ++ [{Shutdown, {supervisor, options, work}}]
 
         Supervisor.start_link(children, strategy: :one_for_one, name: :"#{supervisor}_handoff")
@@ -77,7 +84,7 @@ defmodule DurableHandoff.Drainer do
 
   defp watch(supervisor, options) do
     {drain, settings} = Options.rebalance(options, [])
-    {Watch, {supervisor, settings.after_ms, fn -> rebalance(supervisor, drain, settings, true) end}}
+    Apart.child(Watch, {Watch, {supervisor, settings.after_ms, fn -> rebalance(supervisor, drain, settings, true) end}})
   end
 
   # As a dependency with `runtime: false`, or in a release that leaves it out.

@@ -32,7 +32,7 @@ defmodule DurableHandoff.Supervisor do
 
   use Supervisor
 
-  alias DurableHandoff.{Client, Drainer, Heartbeat, Host, Native, Options, Schema}
+  alias DurableHandoff.{Apart, Client, Drainer, Heartbeat, Host, Native, Options, Schema}
 
   @doc """
   Starts the supervisor. Raises `ArgumentError` when an option is wrong. Returns
@@ -86,17 +86,8 @@ defmodule DurableHandoff.Supervisor do
     )
   end
 
-  defp client(name, limits), do: by_itself(Client, {Client, [supervisor: name] ++ Map.to_list(Map.from_struct(limits))})
-
-  # A child of that supervisor that crashes repeatedly ends no other process.
-  defp by_itself(id, child) do
-    %{
-      id: id,
-      start: {Supervisor, :start_link, [[child], [strategy: :one_for_one]]},
-      type: :supervisor,
-      restart: :temporary
-    }
-  end
+  defp client(name, limits),
+    do: Apart.child(Client, {Client, [supervisor: name] ++ Map.to_list(Map.from_struct(limits))})
 
   defp keyword!(arguments) do
     example = ~S([name: MyApp.Durable, prefix: "myapp/", backend: {...}, handoff_on_shutdown: true])

@@ -10,7 +10,7 @@ defmodule DurableHandoff.Rebalance.Watch do
 
   use GenServer
 
-  alias DurableHandoff.{Clock, Drain, Host}
+  alias DurableHandoff.{Clock, Drain, Host, Log}
 
   @look_ms 1_000
   @longest_us 3_600_000_000
@@ -40,6 +40,11 @@ defmodule DurableHandoff.Rebalance.Watch do
 
   def handle_info({:DOWN, monitor, :process, _pid, reason}, %{run: monitor} = state),
     do: {:noreply, %{state | run: nil, timing: ended(state.timing, reason, Clock.now_us())}}
+
+  def handle_info(unexpected, state) do
+    Log.unexpected(state.supervisor, unexpected)
+    {:noreply, state}
+  end
 
   defp run_when_due(%{run: nil, timing: timing, work: work} = state, now_us) do
     if due?(timing, now_us) do

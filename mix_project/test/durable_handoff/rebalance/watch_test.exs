@@ -41,6 +41,13 @@ defmodule DurableHandoff.Rebalance.WatchTest do
     assert Watch.due?(Watch.ended(timing, @done, 2 * @second_us), @second_us + @after_ms * 1_000)
   end
 
+  @tag :capture_log
+  test "a message that it does not know does not end it" do
+    watch = start_supervised!({Watch, {NoSupervisor, @after_ms, fn -> :unused end}})
+    send(watch, :odd)
+    assert %{run: nil} = :sys.get_state(watch)
+  end
+
   # Checks once a second until `end_us`. Each rebalance takes no time and ends with `reason`. Returns when
   # they began.
   defp watch(timing, nodes, reason, end_us) do
