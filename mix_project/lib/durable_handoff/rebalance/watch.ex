@@ -4,9 +4,9 @@ defmodule DurableHandoff.Rebalance.Watch do
   # with a fresh heartbeat: name, release, when they started, mark and connection. When these have changed, and then
   # nothing has for `after_ms`, this node moves its excess, once. Every node does so by itself: each has its own
   # excess, and a node below its share has none. While a node drains or releases differ the engine moves nothing, and
-  # this process tries again after `after_ms`, and twice as long each time that nothing was moved, up to an hour: a node
-  # can stay cordoned for days. The start of this process counts as a change: other nodes may have come in the same
-  # second.
+  # a rebalance can end before it has moved all. Then this process tries again after `after_ms`, and twice as long each
+  # time that nothing was moved, up to an hour: a node can stay cordoned for days. The start of this process counts as a
+  # change: other nodes may have come in the same second.
 
   use GenServer
 
@@ -87,10 +87,11 @@ defmodule DurableHandoff.Rebalance.Watch do
 
   defp moved?(reason), do: match?({:rebalanced, {:ok, %{moved: moved}}} when moved > 0, reason)
 
-  # Servers that arrived recently will be older at the next attempt.
+  # What these reasons kept here can move later: servers that arrived recently will be older then. A rebalance that was
+  # cancelled is not continued.
   defp again?({:rebalanced, {:ok, %{balance: %{} = balance} = report}}) do
-    balance.idle in [:node_draining, :deploy_in_progress] or
-      (is_map_key(report.left, :moved_lately) and report.moved < balance.excess)
+    early? = report.ended in [:deadline, :failures] or is_map_key(report.left, :moved_lately)
+    balance.idle in [:node_draining, :deploy_in_progress, :unknown_load] or (early? and report.moved < balance.excess)
   end
 
   defp again?({:rebalanced, {:ok, _report}}), do: false

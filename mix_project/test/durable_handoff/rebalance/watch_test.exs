@@ -7,9 +7,9 @@ defmodule DurableHandoff.Rebalance.WatchTest do
   @after_ms 60_000
   @second_us 1_000_000
   @hour_us 3_600 * @second_us
-  @idle {:rebalanced, {:ok, %{balance: %{idle: :node_draining, excess: 9}, left: %{}, moved: 0}}}
-  @lately {:rebalanced, {:ok, %{balance: %{idle: nil, excess: 9}, left: %{moved_lately: 5}, moved: 4}}}
-  @done {:rebalanced, {:ok, %{balance: %{idle: nil, excess: 9}, left: %{}, moved: 9}}}
+  @idle {:rebalanced, {:ok, %{balance: %{idle: :node_draining, excess: 9}, ended: :done, left: %{}, moved: 0}}}
+  @lately {:rebalanced, {:ok, %{balance: %{idle: nil, excess: 9}, ended: :done, left: %{moved_lately: 5}, moved: 4}}}
+  @done {:rebalanced, {:ok, %{balance: %{idle: nil, excess: 9}, ended: :done, left: %{}, moved: 9}}}
 
   test "while another node stays cordoned it plans less and less often, at least once an hour" do
     {runs, _timing} = watch(Watch.timing(@after_ms, 0), fn _at_us -> [:a, :cordoned] end, @idle, 24 * @hour_us)
@@ -33,6 +33,22 @@ defmodule DurableHandoff.Rebalance.WatchTest do
     {runs, _timing} = watch(Watch.timing(@after_ms, 0), fn _at_us -> [:a] end, @lately, @hour_us)
     assert length(runs) == 59 or length(runs) == 60
     assert {[_once], _timing} = watch(Watch.timing(@after_ms, 0), fn _at_us -> [:a] end, @done, 24 * @hour_us)
+  end
+
+  test "it tries again after a rebalance that ended early, or did not know a load, and not after one that was cancelled" do
+    for {ended, idle, moved} <- [
+          {:deadline, nil, 4},
+          {:deadline, nil, 0},
+          {:failures, nil, 0},
+          {:done, :unknown_load, 0}
+        ] do
+      reason = {:rebalanced, {:ok, %{balance: %{idle: idle, excess: 9}, ended: ended, left: %{}, moved: moved}}}
+      {runs, _timing} = watch(Watch.timing(@after_ms, 0), fn _at_us -> [:a] end, reason, 24 * @hour_us)
+      assert {ended, idle, moved, length(runs) > 20} == {ended, idle, moved, true}
+    end
+
+    cancelled = {:rebalanced, {:ok, %{balance: %{idle: nil, excess: 9}, ended: :cancelled, left: %{}, moved: 4}}}
+    assert {[_once], _timing} = watch(Watch.timing(@after_ms, 0), fn _at_us -> [:a] end, cancelled, 24 * @hour_us)
   end
 
   test "a change during a rebalance makes the next one due, whatever its result" do
