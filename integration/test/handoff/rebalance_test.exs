@@ -5,6 +5,8 @@ defmodule Handoff.RebalanceTest do
 
   use HandoffCase, nodes: 3
 
+  alias DurableHandoff.Host.Count
+
   # With `after_ms: 0` no server counts as having just arrived.
   @at_once [after_ms: 1, min_servers: 0]
 
@@ -84,6 +86,22 @@ defmodule Handoff.RebalanceTest do
     wait_until(fn -> eligible(context, a) == [b] end)
     assert {:ok, %{moved: 4, balance: %{excess: 4}}} = rebalance(context, a, @at_once)
     assert counts(context) == %{a => 4, b => 4}
+  end
+
+  test "a node whose supervisor has the same name and another prefix neither counts nor blocks a rebalance",
+       %{a: a, b: b, c: c} = context do
+    elsewhere = [prefix: "elsewhere/", heartbeat_interval_ms: 200]
+    options = [handoff_on_shutdown: [generation: "1"]]
+    for node <- [a, b], do: start_handoff(context, node, options)
+    start_handoff(context, c, elsewhere ++ [handoff_on_shutdown: [generation: "2"]])
+    await_heartbeats(context.nodes, context.sup)
+    start_servers(context, a, 8)
+    start_server(context, c, Counter, "other")
+    wait_until(fn -> match?(%{"durable_handoff" => %{"servers" => 1}}, elem(heartbeat_row(context, a, c), 6)) end)
+    # The node has half a second to answer, and the first answer loads code. So it is asked once before.
+    assert [_c] = call(a, Count, :absent, [call(a, Count, :ask, [context.sup, [], [c], 60_000])])
+    assert {:ok, %{moved: 4, balance: %{idle: nil, excess: 4}}} = rebalance(context, a, @at_once)
+    assert counts(context) == %{a => 4, b => 4, c => 1}
   end
 
   test "nothing moves while nodes run different releases", %{a: a, b: b, c: c} = context do

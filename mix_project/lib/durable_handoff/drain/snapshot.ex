@@ -204,21 +204,26 @@ defmodule DurableHandoff.Drain.Snapshot do
 
     %{view | nodes: for(node <- view.nodes, do: %{node | connected: node.connected and node.name in snapshot.asked})}
     |> restrict(snapshot.only)
-    |> count_own(snapshot.rebalance, name, modules)
+    |> for_shares(snapshot)
   end
 
   defp restrict(view, nil), do: view
   defp restrict(view, only), do: %{view | nodes: Enum.filter(view.nodes, &(&1.name in [only, Atom.to_string(node())]))}
 
-  # The excess of this node is computed from the servers that really run here. A node that takes no servers
-  # and has none, such as a web node, has no share, and a rebalance need not wait for its drain.
-  defp count_own(view, nil, _name, _modules), do: view
+  # The excess of this node is computed from the servers that really run here. A node without such a supervisor has no
+  # share, and a rebalance need not wait for it; nor for a node that takes no servers and has none, such as a web node.
+  defp for_shares(view, %{rebalance: nil}), do: view
 
-  defp count_own(view, _rebalance, name, modules) do
+  defp for_shares(view, %{supervisor: name, modules: modules} = snapshot) do
     own = Atom.to_string(node())
     answer = Host.Count.here(name, [])
     view = if answer, do: Host.View.recount(view, own, answer, modules), else: view
-    %{view | nodes: Enum.reject(view.nodes, &(&1.draining and &1.servers == 0 and &1.name != own))}
+    without = Host.Count.absent(snapshot.counts)
+
+    %{
+      view
+      | nodes: Enum.reject(view.nodes, &(&1.name in without or (&1.draining and &1.servers == 0 and &1.name != own)))
+    }
   end
 
   # Only nodes with a heartbeat and a connection can become targets. A rebalance also needs to know whether
