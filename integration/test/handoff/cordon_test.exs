@@ -122,6 +122,28 @@ defmodule Handoff.CordonTest do
     wait_until(fn -> match?({:ok, _server}, start_here(context, a, "new")) end)
   end
 
+  test "when DurableServer's supervisor restarts, its cordon ends, and the node accepts leftovers again",
+       %{b: b} = context do
+    start_cluster(context)
+    assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    assert {:error, :draining} = offer_ready(context, b)
+    crashed = call(b, Process, :whereis, [context.sup])
+    call(b, Process, :exit, [crashed, :kill])
+    wait_until(fn -> call(b, Process, :whereis, [context.sup]) not in [nil, crashed] end)
+    wait_until(fn -> match?({:ok, %{cordoned: false, marked: false}}, status(context, b)) end)
+    assert {:ready, _receiver} = offer_ready(context, b)
+  end
+
+  test "a process that dies after it has taken a cordon back: the node accepts leftovers again", %{b: b} = context do
+    start_cluster(context)
+    assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    assert {:error, :draining} = offer_ready(context, b)
+    # What that process had done.
+    assert {:ok, :none} = call(b, DurableHandoff.Host.Mark, :uncordon, [context.sup])
+    assert :ok = call(b, DurableHandoff, :uncordon, [context.sup])
+    assert {:ready, _receiver} = offer_ready(context, b)
+  end
+
   test "a process that dies between two writes of a change leaves no final mark", %{a: a} = context do
     start_host(a, context.opts)
     %{uncordon: [_not_begun | stopped] = uncordon, cordon: cordon} = call(a, Crashes, :of_marks, [context.sup])
@@ -179,6 +201,10 @@ defmodule Handoff.CordonTest do
     child = {Counter, key: key, initial_state: %{}}
     call(node, Host, :start_child, [context.sup, child, [local_only: true]])
   end
+
+  # The answer to a node that has leftovers.
+  defp offer_ready(context, node),
+    do: call(node, GenServer, :call, [DurableHandoff.Leftovers.Message.name(context.sup), :ready?])
 
   defp own_heartbeats(context, node) do
     name = Atom.to_string(node)

@@ -77,7 +77,7 @@ defmodule DurableHandoff.Cordon do
   def handle_call(:uncordon, _from, %{supervisor: supervisor} = state) do
     cond do
       Status.stopping?(supervisor) -> {:reply, {:error, :stopping}, state}
-      match?(%{state: :draining}, Status.read(supervisor)) -> {:reply, {:error, :draining}, state}
+      Status.draining?(supervisor) -> {:reply, {:error, :draining}, state}
       true -> uncordon(Mark.mark(supervisor), state)
     end
   end
@@ -90,7 +90,6 @@ defmodule DurableHandoff.Cordon do
   defp uncordon(before, %{supervisor: supervisor} = state) do
     case Mark.uncordon(supervisor) do
       {:ok, :none} when before == :cordoned ->
-        Leftovers.Message.stand_up(supervisor)
         Log.info(:uncordoned, supervisor, "this node is not cordoned any more: it takes servers again")
         Telemetry.mark(supervisor, :none)
         {:reply, :ok, announce(%{state | joins: 0})}

@@ -63,10 +63,14 @@ defmodule DurableHandoff.Leftovers do
   end
 
   @impl true
-  def handle_call(:ready?, _from, state),
-    do: {:reply, if(state.draining?, do: {:error, :draining}, else: {:ready, self()}), state}
+  def handle_call(:ready?, _from, state) do
+    state = State.ready(state)
+    {:reply, if(state.draining?, do: {:error, :draining}, else: {:ready, self()}), state}
+  end
 
   def handle_call({:take, offer}, _from, state) do
+    state = State.ready(state)
+
     with {:ok, adoption} <- Adoption.new(offer, self(), Clock.now_us()),
          {:ok, state} <- State.accept(state, adoption) do
       {:reply, {:ok, Adoption.size(adoption)}, ensure_ticking(state), {:continue, {:begin, adoption.id}}}
@@ -100,7 +104,6 @@ defmodule DurableHandoff.Leftovers do
   defp handle(message, state) do
     case Message.read(message) do
       :stand_down -> State.stand_down(state)
-      :stand_up -> State.stand_up(state)
       {:stood_down, pid} -> State.drop_receiver(state, pid, :stood_down)
       {:forwarded, id, keys} -> State.forwarded(state, id, keys)
       {:settled, id} -> State.settled(state, id)

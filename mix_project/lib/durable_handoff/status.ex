@@ -118,6 +118,10 @@ defmodule DurableHandoff.Status do
     ArgumentError -> nil
   end
 
+  @doc "Whether a drain runs here, or waits for a rebalance to end."
+  @spec draining?(Host.name()) :: boolean()
+  def draining?(supervisor), do: match?(%{state: :draining}, read(supervisor))
+
   @doc """
   The error for a `supervisor` without a Drainer here: `:no_drainer`, `:supervisor_not_running` or an unknown
   name.

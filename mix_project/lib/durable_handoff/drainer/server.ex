@@ -231,8 +231,9 @@ defmodule DurableHandoff.Drainer.Server do
   end
 
   defp ensure_draining(%{drain: nil, supervisor: supervisor} = state, options, deadline, why) do
-    Leftovers.Message.stand_down(supervisor)
     state = state |> put_draining() |> ensure_storing()
+    # After the status, by which the receiver of leftovers decides whether it may start servers again.
+    Leftovers.Message.stand_down(supervisor)
     %{state | drain: Drain.start(supervisor, options, deadline, why, state.status, state.storing), kind: :drain}
   end
 

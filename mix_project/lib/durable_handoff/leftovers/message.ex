@@ -47,10 +47,6 @@ defmodule DurableHandoff.Leftovers.Message do
   @spec stand_down(Host.name()) :: :ok
   def stand_down(supervisor), do: supervisor |> name() |> Process.whereis() |> tell(:stand_down)
 
-  @doc "Tells the receiver of this node that the node takes servers again."
-  @spec stand_up(Host.name()) :: :ok
-  def stand_up(supervisor), do: supervisor |> name() |> Process.whereis() |> tell(:stand_up)
-
   @doc "Tells `receiver` that the receiver `pid` starts nothing more."
   @spec stood_down(pid(), pid()) :: :ok
   def stood_down(receiver, pid), do: tell(receiver, {:stood_down, pid})
@@ -66,13 +62,11 @@ defmodule DurableHandoff.Leftovers.Message do
   @doc "Decodes a message that a receiver got."
   @spec read(term()) ::
           :stand_down
-          | :stand_up
           | {:stood_down, pid()}
           | {:forwarded, term(), [term()]}
           | {:settled, term()}
           | :unknown
   def read({@tag, :stand_down}), do: :stand_down
-  def read({@tag, :stand_up}), do: :stand_up
   def read({@tag, {:stood_down, pid}}) when is_pid(pid), do: {:stood_down, pid}
   def read({@tag, {:pass, id, keys}}) when is_list(keys), do: {:forwarded, id, keys}
   def read({@tag, {:settled, id}}), do: {:settled, id}

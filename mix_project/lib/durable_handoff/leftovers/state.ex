@@ -6,7 +6,7 @@ defmodule DurableHandoff.Leftovers.State do
   # event, a timer or the end of a start; `tick/2` polls for those whose event was lost. Every adoption ends,
   # at the latest when it expires, with one line in the log and one event.
 
-  alias DurableHandoff.{Clock, Host, Options}
+  alias DurableHandoff.{Clock, Host, Options, Status}
   alias DurableHandoff.Host.{Registry, Takeover}
   alias DurableHandoff.Leftovers.{Adoption, Announcement, Message, Starts}
 
@@ -146,9 +146,15 @@ defmodule DurableHandoff.Leftovers.State do
     end)
   end
 
-  @doc "This node starts servers again. Servers that other receivers have adopted meanwhile stay with them."
-  @spec stand_up(t()) :: t()
-  def stand_up(state), do: %{state | draining?: false}
+  @doc """
+  Before the answer to a source: starts servers again if this node does. Servers that other receivers have adopted
+  meanwhile stay with them.
+  """
+  @spec ready(t()) :: t()
+  def ready(%{draining?: true, supervisor: supervisor} = state),
+    do: %{state | draining?: Status.marked?(supervisor) or Status.draining?(supervisor)}
+
+  def ready(state), do: state
 
   defp activate(state, adoption, which) do
     state = state |> subscribe() |> rush(adoption)
