@@ -197,6 +197,32 @@ defmodule Node.EndpointTest do
       assert {:ok, %{ended: :done}} = await_task(draining)
     end
 
+    test "that is gone occupies no place, and its drain goes on", %{a: a, b: b} = context do
+      start_handoff(context, a)
+      keys = start_servers(context, a, 4)
+      start_handoff(context, b)
+      await_heartbeats([a, b], context.sup)
+      hold_reads(context)
+      operator = spawn(fn -> receive(do: (:end -> :ok)) end)
+      what = %{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}
+      for n <- 1..32, do: send_to(a, {:durable_handoff, 1, :drain_request, n, operator, what})
+      wait_until(fn -> drain_waiters(context, a) == 32 end)
+      send_to(a, {:durable_handoff, 1, :describe, 40, self()})
+      assert_receive {:durable_handoff, 1, :refuse, 40, {:full, "requests", 32}}
+      Process.exit(operator, :kill)
+
+      wait_until(fn ->
+        send_to(a, {:durable_handoff, 1, :describe, 41, self()})
+        assert_receive {:durable_handoff, 1, answer, 41, _what}
+        answer == :description
+      end)
+
+      ask(a, 42, context, [])
+      SimulatedStore.resume(context.store)
+      assert_receive {:durable_handoff, 1, :drain_done, 42, %{moved: 4}}
+      assert_all_run_on(context, keys, [b])
+    end
+
     test "gets a refusal with the reason for an impossible request", %{a: a} = context do
       start_cluster(context)
       ask(a, 3, %{sup: Nobody}, dry_run: true)

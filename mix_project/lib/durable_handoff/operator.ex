@@ -4,8 +4,9 @@ defmodule DurableHandoff.Operator do
   # drain, cordon, uncordon, move a server, rebalance.
   #
   # Each function runs in a process of its own and ends when the answer is sent. Guarantees: every request is
-  # answered once, with a result or with a refusal that gives the reason; progress is sent every 500 ms; the
-  # drain goes on when the operator is gone. No name from outside becomes an atom.
+  # answered once, with a result or with a refusal that gives the reason; progress is sent every 500 ms. When the
+  # operator is gone the request ends, and a drain or rebalance that has begun goes on. No name from outside becomes an
+  # atom.
 
   alias DurableHandoff.{Cordon, Host, Log, Report, Schema, Status, Wire}
 
@@ -150,21 +151,26 @@ defmodule DurableHandoff.Operator do
     watched(fn -> DurableHandoff.drain(name, overrides) end, progress, whom)
   end
 
-  # Runs a drain or a rebalance, and sends its progress meanwhile.
-  defp watched(work, progress, {request, _from} = whom) do
-    {_pid, monitor} = spawn_monitor(fn -> exit({:drained, guarded(work)}) end)
-    with {:ok, report} <- await(progress, monitor, whom), do: {:ok, Wire.drain_done(request, Report.to_engine(report))}
+  # Runs a drain or a rebalance, and sends its progress meanwhile. When the operator is gone this ends, with the process
+  # that waits for the Drainer: a rebalance can run for an hour, and the next operator needs the place.
+  defp watched(work, progress, {request, from} = whom) do
+    Process.flag(:trap_exit, true)
+    {_pid, drained} = :erlang.spawn_opt(fn -> exit({:drained, guarded(work)}) end, [:link, :monitor])
+
+    with {:ok, report} <- await(progress, %{gone: Process.monitor(from), drained: drained}, whom),
+         do: {:ok, Wire.drain_done(request, Report.to_engine(report))}
   end
 
-  defp await(progress, monitor, {request, from} = whom) do
+  defp await(progress, %{gone: gone, drained: drained} = monitors, {request, from} = whom) do
     receive do
-      {:DOWN, ^monitor, :process, _pid, {:drained, {:ok, %Report{} = report}}} -> {:ok, report}
-      {:DOWN, ^monitor, :process, _pid, {:drained, {:error, reason}}} -> {:error, reason}
-      {:DOWN, ^monitor, :process, _pid, reason} -> {:error, {:drain_failed, reason}}
+      {:DOWN, ^drained, :process, _pid, {:drained, {:ok, %Report{} = report}}} -> {:ok, report}
+      {:DOWN, ^drained, :process, _pid, {:drained, {:error, reason}}} -> {:error, reason}
+      {:DOWN, ^drained, :process, _pid, reason} -> {:error, {:drain_failed, reason}}
+      {:DOWN, ^gone, :process, _operator, _reason} -> exit(:shutdown)
     after
       @step_ms ->
         with %{} = counts <- progress.(), do: tell(from, Wire.drain_step(request, counts))
-        await(progress, monitor, whom)
+        await(progress, monitors, whom)
     end
   end
 
