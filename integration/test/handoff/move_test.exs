@@ -99,6 +99,53 @@ defmodule Handoff.MoveTest do
     assert reservations(context) == []
   end
 
+  test "the caller dies, and init fails on the target: the server is started again at once", %{a: a, b: b} = context do
+    # Nothing else starts it.
+    start_cluster(context, backend(context, discovery_interval_ms: 3_600_000))
+    start_server(context, a, Servers.Troublesome, "k", %{count: 0})
+    :ok = Servers.Troublesome.arm(b, "k", :init, :raise)
+    hold_reads(context, "k")
+    caller = Node.spawn(a, DurableHandoff, :move, [context.sup, "k", [to: b]])
+    await_held(context, 1)
+    Process.exit(caller, :kill)
+    wait_until(fn -> not call(a, Process, :alive?, [caller]) end)
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> is_map_key(placement(context), "k") end)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+  end
+
+  test "init fails on the target, and the server is deleted while it is started again: it is not created anew",
+       %{a: a, b: b} = context do
+    start_cluster(context, backend(context, discovery_interval_ms: 3_600_000))
+    start_server(context, a, Servers.Troublesome, "k", %{count: 0})
+    :ok = Servers.Troublesome.arm(b, "k", :init, :raise)
+    listen_to_telemetry(a)
+    hold(context, [:get, :put], "k")
+    moving = Task.async(fn -> move(context, a, "k", to: b) end)
+
+    # What is held before this event is a request of the move, and after it one of the new start.
+    wait_until(fn ->
+      held = SimulatedStore.paused(context.store)
+
+      receive do
+        {:event, [:durable_handoff, :move, :stop], _measured, _metadata} -> true
+      after
+        0 -> held != [] and SimulatedStore.step(context.store) != :ok
+      end
+    end)
+
+    wait_until(fn -> match?([{:get, _key}], SimulatedStore.paused(context.store)) end)
+    # The server is found, and deleted before the next request.
+    :ok = SimulatedStore.step(context.store)
+    await_held(context, 1)
+    :ok = SimulatedStore.delete_object(context.store, storage_key(context, "k"))
+    SimulatedStore.resume(context.store)
+    assert {:error, {:not_moved, %{runs_on: nil}}} = await_task(moving)
+    assert placement(context) == %{}
+    assert SimulatedStore.peek(context.store, storage_key(context, "k")) == nil
+  end
+
   test "the server deletes itself, or ends by itself, before it is asked to stop: it is not started again", context do
     start_cluster(context)
 

@@ -117,7 +117,17 @@ defmodule DurableHandoff.Move do
     end
   end
 
-  defp move(supervisor, server, handoff, %{to: to, timeout_ms: timeout_ms}) do
+  # In a process of its own: a caller that gives up must not leave the server stopped.
+  defp move(supervisor, server, handoff, options) do
+    {_pid, monitor} = spawn_monitor(fn -> exit({:moved, move_here(supervisor, server, handoff, options)}) end)
+
+    receive do
+      {:DOWN, ^monitor, :process, _pid, {:moved, result}} -> result
+      {:DOWN, ^monitor, :process, _pid, reason} -> ended({:error, reason}, supervisor, server, options.to)
+    end
+  end
+
+  defp move_here(supervisor, server, handoff, %{to: to, timeout_ms: timeout_ms}) do
     deadline = Deadline.drain(Clock.now_us(), timeout_ms)
     handoff = Options.override!(handoff, timeout_ms: timeout_ms)
     {pid, monitor} = Drain.start(supervisor, handoff, deadline, {:move, server, to}, nil, nil)
@@ -129,8 +139,11 @@ defmodule DurableHandoff.Move do
       end
 
     Process.demonitor(monitor, [:flush])
-    result |> outcome(supervisor, server, to) |> announce(supervisor, server)
+    ended(result, supervisor, server, to)
   end
+
+  defp ended(result, supervisor, server, to),
+    do: result |> outcome(supervisor, server, to) |> announce(supervisor, server)
 
   defp outcome({:ok, %{moved: 1} = report}, _supervisor, _server, _to) do
     [{target, 1}] = Map.to_list(report.targets)
@@ -166,19 +179,14 @@ defmodule DurableHandoff.Move do
 
   defp explain(reason, _supervisor, _server, _to), do: reason
 
-  # A stopped server that could not start on its target is started where DurableServer places it, except when
-  # it is missing in the store: then it was deleted, and a start would create a new one.
+  # A stopped server that could not start on its target is started where DurableServer places it, unless it has been
+  # deleted.
   defp runs_on(supervisor, server) do
-    cond do
-      Process.alive?(server.pid) -> node()
-      Host.stored(Host.storage(supervisor), server.key) == {:error, :not_found} -> nil
-      true -> start(supervisor, server)
-    end
-  end
-
-  defp start(supervisor, server) do
-    case Registry.start(supervisor, server.key, {server.module, %{}}, @margin_ms) do
-      {:ok, pid} -> node(pid)
+    with false <- Process.alive?(server.pid),
+         {:ok, pid} <- Registry.start(supervisor, server.key, {server.module, :stored}, @margin_ms) do
+      node(pid)
+    else
+      true -> node()
       _later_or_never -> nil
     end
   end

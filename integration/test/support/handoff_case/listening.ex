@@ -38,6 +38,7 @@ defmodule HandoffCase.Listening do
             [:shutdown, :stop],
             [:drain, :start],
             [:drain, :stop],
+            [:move, :stop],
             [:attempt, :stop],
             [:attempt, :exception],
             [:leftovers, :offer],

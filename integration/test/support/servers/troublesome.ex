@@ -52,7 +52,8 @@ defmodule Servers.Troublesome do
     end
   end
 
-  def dump_state(state), do: %{"key" => state.key, "count" => state.count}
+  # Also of an empty initial state, so that a server that is created anew by mistake runs.
+  def dump_state(state), do: %{"key" => Map.get(state, :key), "count" => Map.get(state, :count, 0)}
 
   def load_state(_old_vsn, stored), do: %{key: stored["key"], count: Map.get(stored, "count", 0)}
 

@@ -14,7 +14,8 @@ defmodule DurableHandoff.Host.Registry do
   alias DurableHandoff.Host.{Outcome, UnknownAnswer}
 
   @type key :: term()
-  @type start :: {module(), initial_state :: map()}
+  @typedoc "`:stored`: only a server that is in the store is started."
+  @type start :: {module(), initial_state :: map() | :stored}
   @typedoc "The process that was registered or unregistered under the key."
   @type event :: {:registered | :unregistered, key(), pid()}
 
@@ -78,8 +79,9 @@ defmodule DurableHandoff.Host.Registry do
   @spec start(Host.name(), key(), start(), timeout_ms :: pos_integer()) ::
           {:ok, pid()} | {:again, term()} | {:error, term()}
   def start(name, key, {module, initial_state}, timeout_ms) do
+    {initial_state, options} = if initial_state == :stored, do: {%{}, [existing: true]}, else: {initial_state, []}
     child = {module, key: key, initial_state: initial_state}
-    started(apply(DurableServer.Supervisor, :ensure_started_child, [name, child, [timeout: timeout_ms]]))
+    started(apply(DurableServer.Supervisor, :ensure_started_child, [name, child, [timeout: timeout_ms] ++ options]))
   catch
     # DurableServer throws this while it boots.
     :throw, {:error, reason} -> refused(reason)
