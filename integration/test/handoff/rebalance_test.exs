@@ -104,6 +104,21 @@ defmodule Handoff.RebalanceTest do
     assert counts(context) == %{a => 4, b => 4, c => 1}
   end
 
+  test "with nothing to move it does not measure the store, and logs no estimate", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 70)
+    listen_to_log(context, a)
+    test = self()
+    # Holds nothing. The store is measured with reads of an object that does not exist.
+    objects = SimulatedStore.keys(context.store)
+
+    SimulatedStore.pause(context.store, fn op, key -> op == :get and key not in objects and send(test, :read) == :no end)
+
+    assert {:ok, %{moved: 0, balance: %{idle: :too_few_servers}}} = rebalance(context, a, after_ms: 1, min_servers: 500)
+    refute_received :read
+    refute_received {:log, ^a, _level, :estimate, _metadata}
+  end
+
   test "nothing moves while nodes run different releases", %{a: a, b: b, c: c} = context do
     for {node, release} <- [{a, "1"}, {b, "1"}, {c, "2"}],
         do: start_handoff(context, node, handoff_on_shutdown: [generation: release])
