@@ -228,6 +228,18 @@ defmodule Handoff.RebalanceTest do
     await_all_on(context, keys, [b, c])
   end
 
+  test "a shutdown with a second left ends a rebalance whose move hangs in time for a drain", %{a: a} = context do
+    [app | _apps] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 1_000])
+    start_servers(context, a, 9)
+    options = [max_concurrency: 1, timeout_ms: 60_000] ++ @at_once
+    moving = start_held(context, 1, fn -> rebalance(context, a, options) end)
+    listen_to_log(context, a)
+    assert :ok = stop_children(a, app)
+    assert {:error, :overdue} = await_task(moving)
+    # The store still hangs, so the drain may also end too late.
+    assert_received {:log, ^a, _level, event, _metadata} when event in [:drain_ended, :drain_failed]
+  end
+
   test "between SIGTERM and the mark no rebalance starts, and uncordon has no effect", %{a: a} = context do
     doomed = start_node()
     context = %{context | nodes: [a, doomed]}

@@ -79,6 +79,10 @@ defmodule DurableHandoff.Deadline do
   @least_share 8
   # Marking writes one heartbeat.
   @longest_mark_ms 5_000
+  # A drain or shutdown waits for moves in flight of the rebalance that it ends, a shutdown for at most this part of its
+  # drain.
+  @longest_let_go_ms 1_000
+  @let_go_share 4
   # Nodes normally answer in a millisecond. A node that hangs delays the drain once, by this time.
   @longest_ask_ms 500
   # The number of servers that DurableServer stops at a time.
@@ -148,6 +152,20 @@ defmodule DurableHandoff.Deadline do
     rounds = div(servers + @graceful_at_a_time - 1, @graceful_at_a_time)
     max(ceil(@graceful_factor * rounds * write_ms), @least_graceful_ms)
   end
+
+  @doc """
+  When the shutdown starts its drain although moves of the rebalance that it ended are still in flight.
+
+      iex> DurableHandoff.Deadline.let_go_us(DurableHandoff.Deadline.drain(0, 1_000))
+      250_000
+  """
+  @spec let_go_us(t()) :: integer()
+  def let_go_us(deadline),
+    do: deadline.begin_us + min(share_ms(deadline, @let_go_share), @longest_let_go_ms) * 1_000
+
+  @doc "How long a requested drain waits for the moves in flight of the rebalance that it ended."
+  @spec let_go_ms() :: pos_integer()
+  def let_go_ms, do: @longest_let_go_ms
 
   @doc "When a shutdown tells a drain that already runs to end."
   @spec cancel_us(t()) :: integer()

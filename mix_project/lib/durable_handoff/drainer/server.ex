@@ -10,9 +10,6 @@ defmodule DurableHandoff.Drainer.Server do
   alias DurableHandoff.Drainer.Announcement
   alias DurableHandoff.Host.Mark
 
-  # How long a drain or shutdown waits for the moves in flight of the rebalance that it ends.
-  @settle_ms 1_000
-
   @enforce_keys [:supervisor, :options, :status]
   defstruct @enforce_keys ++
               [:storing, :drain, :kind, :shutdown, :next, waiting: [], cancelled?: false]
@@ -90,7 +87,7 @@ defmodule DurableHandoff.Drainer.Server do
     {:noreply,
      cond do
        earlier == nil -> start_for_shutdown(state)
-       state.kind == :rebalance -> state |> put_draining() |> end_rebalance()
+       state.kind == :rebalance -> state |> put_draining() |> end_rebalance(Deadline.let_go_us(deadline))
        true -> join_for_shutdown(state, deadline)
      end}
   end
@@ -224,9 +221,10 @@ defmodule DurableHandoff.Drainer.Server do
     %{state | next: state.next && %{state.next | cancelled?: true}, cancelled?: state.shutdown != nil}
   end
 
-  defp end_rebalance(%{drain: {pid, _monitor}} = state) do
+  # After `let_go_us` its moves in flight settle by themselves.
+  defp end_rebalance(%{drain: {pid, _monitor}} = state, let_go_us \\ Clock.after_ms(Deadline.let_go_ms())) do
     Drain.cancel(pid, :request)
-    Process.send_after(self(), {:let_go, pid}, @settle_ms)
+    send_at(let_go_us, {:let_go, pid})
     state
   end
 
