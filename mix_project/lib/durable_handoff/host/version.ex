@@ -28,7 +28,7 @@ defmodule DurableHandoff.Host.Version do
     {DurableServer.Supervisor, :node_ref, [1], "nodes of one name are not distinguished by their start"},
     {DurableServer.Supervisor, :current_capacity, [1], "limits are known from heartbeats alone"},
     {DurableServer.Supervisor, :__get_sticky_placement_for_module__, [2], "sticky placement is ignored"},
-    {DurableServer.Supervisor, :get_server_info, [2], "`eligible: :permanent` moves nothing"},
+    {DurableServer.Supervisor, :get_server_info, [2], "`eligible: :permanent` moves every server"},
     {DurableServer.LifecycleManager, :lookup_node_health, [1], "leftovers of a node that died wait for a sweep"},
     {Group, :members, [2], "heartbeats come from the store alone"},
     {Group, :monitor, [2], "callers poll for new owners"},

@@ -45,6 +45,9 @@ defmodule DurableHandoff.Host.VersionTest do
     assert unknown =~ "not verified"
     assert {:warning, lacking} = Version.describe(host("0.1.4", current_capacity: 1))
     assert lacking =~ "DurableServer.Supervisor.current_capacity/1"
+    # A server that cannot be asked counts as permanent.
+    assert {:warning, lacking} = Version.describe(host("0.1.4", get_server_info: 2))
+    assert lacking =~ "DurableServer.Supervisor.get_server_info/2: `eligible: :permanent` moves every server"
   end
 
   test "without DurableServer only the check raises" do
