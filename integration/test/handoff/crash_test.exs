@@ -74,7 +74,7 @@ defmodule Handoff.CrashTest do
     draining = start_held(context, 2, fn -> drain(context, a, max_concurrency: 2, concurrency: :fixed) end)
     kill_drain(a)
     assert {:error, {:drain_failed, :killed}} = await_task(draining)
-    {:error, _line} = await_log(a, :drain_failed, %{reason: {:drain_failed, :killed}})
+    {:error, _line} = await_log(a, :drain_failed, %{reason: {:drain_failed, :killed}, shutdown: false})
     assert {:ok, %{state: :failed}} = status(context, a)
 
     await_heard(context, b)
@@ -90,8 +90,10 @@ defmodule Handoff.CrashTest do
   test "the drain's process is killed during a shutdown: the graceful shutdown goes on", %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [max_concurrency: 1])
     keys = start_servers(context, a, 5)
+    listen_to_log(context, a)
     stopping = start_held(context, 1, fn -> stop_children(a, app) end)
     kill_drain(a)
+    {:error, _line} = await_log(a, :drain_failed, %{reason: {:drain_failed, :killed}, shutdown: true})
     SimulatedStore.resume(context.store)
     :ok = await_task(stopping)
 

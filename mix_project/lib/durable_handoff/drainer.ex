@@ -146,7 +146,8 @@ defmodule DurableHandoff.Drainer do
   defp drain_for_shutdown(supervisor, deadline) do
     GenServer.call(Server.name(supervisor), {:shutdown, deadline}, Deadline.answer_ms(deadline, Clock.now_us()))
   catch
-    :exit, {reason, {GenServer, :call, _arguments}} -> Announcement.ended(supervisor, {:error, {:drain_failed, reason}})
+    :exit, {reason, {GenServer, :call, _arguments}} ->
+      Announcement.ended(supervisor, {:error, {:drain_failed, reason}}, true)
   end
 
   defp call(supervisor, request) do

@@ -41,7 +41,7 @@ defmodule DurableHandoff.Log do
     * `:reservation_left`: warning. Fields: `key`, `reason`.
     * `:drain_cancelled`: warning. Fields: `shutdown` (whether the node shuts down).
     * `:drain_ended`: info; warning when servers were left. Fields: `report`.
-    * `:drain_failed`: error. Fields: `reason`.
+    * `:drain_failed`: error. Fields: `reason`, `shutdown` (whether the node shuts down).
     * `:unknown_answer`: warning. Fields: `function`, `answer`.
     * `:unexpected_message`: warning. Fields: `message`.
     * `:rust_node_announced`: info. Fields: `node`, `release`.

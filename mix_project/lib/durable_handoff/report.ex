@@ -108,6 +108,14 @@ defmodule DurableHandoff.Report do
           stored: %{stored: non_neg_integer(), unchanged: non_neg_integer(), failed: non_neg_integer()}
         }
 
+  # By policy, and in a rebalance as part of this node's share or as just arrived.
+  @meant_to_stay [:excluded, :kept, :moved_lately]
+
+  @doc "How many servers of `total` were to move."
+  @spec to_move(t()) :: non_neg_integer()
+  def to_move(%__MODULE__{} = report),
+    do: report.total - (report.left |> Map.take(@meant_to_stay) |> Map.values() |> Enum.sum())
+
   @doc "Every reason why a server may be left."
   @spec reasons() :: [reason()]
   def reasons, do: @reasons

@@ -47,7 +47,9 @@ defmodule DurableHandoff.Telemetry do
   |---|---|
   | `monotonic_time`, `duration` | when the drain ended, and how long it took |
   | `deadline` | as in `:start` |
-  | `total`, `moved`, `left`, `retried` | servers |
+  | `total`, `moved`, `retried` | servers |
+  | `left` | servers that were to move and stayed |
+  | `excluded` | servers that stayed by policy |
 
   Metadata: `supervisor`, `report` (`DurableHandoff.Report`).
 
@@ -59,7 +61,7 @@ defmodule DurableHandoff.Telemetry do
   ### `[:durable_handoff, :rebalance, :start]` and `[:durable_handoff, :rebalance, :stop]`
 
   This node moves what it has above its share. Measurements and metadata are those of a drain; the report has
-  `balance`.
+  `balance`. `left` has no servers that a rebalance keeps (`:kept`, `:moved_lately`).
 
   ### `[:durable_handoff, :mark]`
 
@@ -187,7 +189,8 @@ defmodule DurableHandoff.Telemetry do
     servers = %{
       total: report.total,
       moved: report.moved,
-      left: report.total - report.moved,
+      left: Report.to_move(report) - report.moved,
+      excluded: Map.get(report.left, :excluded, 0),
       retried: report.retried
     }
 

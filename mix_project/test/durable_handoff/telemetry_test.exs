@@ -11,6 +11,23 @@ defmodule DurableHandoff.TelemetryTest do
   @order %{number: 2, target: "a@h", timeout_ms: 1_000}
   @deadline Deadline.drain(1_000, 30_000)
 
+  # Of eight servers five moved.
+  defp report(left) do
+    %Report{
+      supervisor: Sup,
+      total: 8,
+      moved: 5,
+      left: left,
+      retried: 2,
+      gap_us: %{count: 0, p50: 0, p90: 0, p99: 0, max: 0},
+      gap_ms: %{count: 5, p50: 1, p90: 1, p99: 1, max: 1},
+      duration_us: 1_500,
+      duration_ms: 2.0,
+      targets: %{"a@h" => 5},
+      concurrency: %{last: 1, highest: 1}
+    }
+  end
+
   test "without :telemetry an event is ignored" do
     refute Code.ensure_loaded?(:telemetry)
     assert Telemetry.fallback(Sup, :failures) == :ok
@@ -44,26 +61,22 @@ defmodule DurableHandoff.TelemetryTest do
 
       assert measured.deadline - measured.monotonic_time == native(30_000_000)
 
-      report = %Report{
-        supervisor: Sup,
-        total: 6,
-        moved: 5,
-        left: %{excluded: 1},
-        retried: 2,
-        gap_us: %{count: 0, p50: 0, p90: 0, p99: 0, max: 0},
-        gap_ms: %{count: 5, p50: 1, p90: 1, p99: 1, max: 1},
-        duration_us: 1_500,
-        duration_ms: 2.0,
-        targets: %{"a@h" => 5},
-        concurrency: %{last: 1, highest: 1}
-      }
+      report = report(%{excluded: 2, no_target: 1})
 
       Telemetry.drain_stop(:drain, report, @deadline, 3_000)
       duration = native(2_000)
 
       assert_received {[:durable_handoff, :drain, :stop],
-                       %{duration: ^duration, total: 6, moved: 5, left: 1, retried: 2},
+                       %{duration: ^duration, total: 8, moved: 5, left: 1, excluded: 2, retried: 2},
                        %{supervisor: Sup, report: ^report}}
+    end
+
+    test "the end of a rebalance: servers that were not to move are not left" do
+      kept = %{kept: 10, moved_lately: 4, excluded: 2, deadline: 3}
+      Telemetry.drain_stop(:rebalance, %{report(kept) | goal: :rebalance, total: 24}, @deadline, 3_000)
+
+      assert_received {[:durable_handoff, :rebalance, :stop], %{total: 24, moved: 5, left: 3, excluded: 2},
+                       %{supervisor: Sup}}
     end
 
     test "the start and the end of a shutdown, in instants of System.monotonic_time/0" do

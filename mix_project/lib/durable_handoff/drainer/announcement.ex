@@ -2,7 +2,7 @@ defmodule DurableHandoff.Drainer.Announcement do
   @moduledoc false
   # Log lines and events about the end of a drain or a rebalance.
 
-  alias DurableHandoff.{Drain, Host, Log, Telemetry}
+  alias DurableHandoff.{Drain, Host, Log, Report, Telemetry}
 
   @doc "A drain was cancelled. `stopping?`: in a shutdown."
   @spec cancelled(Host.name(), boolean()) :: :ok
@@ -31,18 +31,19 @@ defmodule DurableHandoff.Drainer.Announcement do
     Log.warning(:rebalance_failed, supervisor, text, reason: reason)
   end
 
-  @doc "A drain has ended. What it has not moved is left to the graceful shutdown."
-  @spec ended(Host.name(), Drain.result() | {:error, term()}) :: :ok
-  def ended(supervisor, {:ok, report}) do
-    level = if report.moved + Map.get(report.left, :excluded, 0) == report.total, do: :info, else: :warning
+  @doc "A drain has ended. `stopping?`: what it has not moved is left to the graceful shutdown."
+  @spec ended(Host.name(), Drain.result() | {:error, term()}, boolean()) :: :ok
+  def ended(supervisor, {:ok, report}, _stopping?) do
+    level = if report.moved == Report.to_move(report), do: :info, else: :warning
     Log.write(level, :drain_ended, supervisor, to_string(report), report: report)
     if report.ended == :failures, do: Telemetry.fallback(supervisor, :failures)
     :ok
   end
 
-  def ended(supervisor, {:error, reason}) do
-    text = "the drain failed, the graceful shutdown begins: #{shown(reason)}"
-    Log.error(:drain_failed, supervisor, text, reason: reason)
+  def ended(supervisor, {:error, reason}, stopping?) do
+    rest = if stopping?, do: "the graceful shutdown begins", else: "servers that have not moved go on running here"
+    text = "the drain failed, #{rest}: #{shown(reason)}"
+    Log.error(:drain_failed, supervisor, text, reason: reason, shutdown: stopping?)
 
     Telemetry.fallback(supervisor, if(reason == :overdue, do: :overdue, else: {:drain_failed, reason}))
   end

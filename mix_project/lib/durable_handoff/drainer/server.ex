@@ -263,7 +263,7 @@ defmodule DurableHandoff.Drainer.Server do
   end
 
   defp ended(state, result) do
-    Announcement.ended(state.supervisor, result)
+    Announcement.ended(state.supervisor, result, state.shutdown != nil)
     Status.put_result(state.status, result)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
     %{stop_storing(state) | drain: nil, kind: nil} |> put_waiting([]) |> after_drain()
