@@ -6,6 +6,8 @@ defmodule Handoff.StoredFirstTest do
 
   use HandoffCase, nodes: 3
 
+  alias DurableHandoff.Host.Sync
+
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "the node is killed when moves have just begun: every state is in the store", %{a: a} = context do
     start_cluster(context)
@@ -168,6 +170,32 @@ defmodule Handoff.StoredFirstTest do
     assert storage_key(context, "__durable_handoff/probe") not in SimulatedStore.keys(context.store)
   end
 
+  test "many attempts have to know whether the store takes writes: one heartbeat answers all, and none is queued",
+       %{a: a} = context do
+    start_cluster(context)
+    :ok = call(a, DurableHandoff.Host.Mark, :stop, [context.sup, 60_000])
+    hold_heartbeats(context, a)
+    takes_writes? = fn timeout_ms -> call(a, Sync, :store_takes_writes?, [context.sup, timeout_ms], 90_000) end
+    callers = for _ <- 1..20, do: Task.async(fn -> takes_writes?.(60_000) end)
+    wait_until(fn -> waiting_in(a, Sync) >= 20 end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    assert queued_marks(context, a) == 0
+
+    SimulatedStore.resume(context.store)
+    assert Enum.uniq(for(caller <- callers, do: await_task(caller))) == [true]
+  end
+
+  test "the store does not answer: attempts that ask again and again leave no heartbeats to write", %{a: a} = context do
+    start_cluster(context)
+    :ok = call(a, DurableHandoff.Host.Mark, :stop, [context.sup, 60_000])
+    hold_heartbeats(context, a)
+    for _ <- 1..5, do: refute(call(a, Sync, :store_takes_writes?, [context.sup, 20]))
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    assert queued_marks(context, a) == 0
+    SimulatedStore.resume(context.store)
+    assert call(a, Sync, :store_takes_writes?, [context.sup, 60_000])
+  end
+
   test "a slow store refuses a state: the attempt ends in time, and stops no server without time for a move",
        %{a: a} = context do
     start_cluster(context)
@@ -255,6 +283,18 @@ defmodule Handoff.StoredFirstTest do
     assert {:ok, %{moved: 0, attempts: 0, left: %{deadline: 60}}} = drain(context, a, timeout_ms: 5_000)
     assert length(SimulatedStore.paused(context.store)) == 50
     SimulatedStore.resume(context.store)
+  end
+
+  defp hold_heartbeats(context, node) do
+    key = storage_key(context, "__nodes/#{node}")
+    SimulatedStore.pause(context.store, fn op, held -> op == :put and held == key end)
+  end
+
+  # The marks that wait in the mailbox of DurableServer's LifecycleManager, each of which writes a heartbeat.
+  defp queued_marks(context, node) do
+    manager = call(node, DurableHandoff.Host, :whereis, [context.sup])
+    {:messages, messages} = call(node, Process, :info, [manager, :messages])
+    Enum.count(messages, &match?({:"$gen_call", _from, :stop_discovery}, &1))
   end
 
   defp start_drain(context, node, overrides \\ []), do: Task.async(fn -> drain(context, node, overrides) end)

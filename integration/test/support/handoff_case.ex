@@ -341,6 +341,20 @@ defmodule HandoffCase do
         do: {pid, module}
   end
 
+  @doc "How many processes on `node` wait in a function that `module` has called."
+  @spec waiting_in(node(), module()) :: non_neg_integer()
+  def waiting_in(node, module), do: Cluster.call(node, __MODULE__, :count_waiting, [module])
+
+  @doc false
+  @spec count_waiting(module()) :: non_neg_integer()
+  def count_waiting(module) do
+    Enum.count(Process.list(), fn pid ->
+      with [status: :waiting, current_stacktrace: trace] <- Process.info(pid, [:status, :current_stacktrace]),
+           do: List.keymember?(trace, module, 0),
+           else: (_runs -> false)
+    end)
+  end
+
   @doc "A policy for `eligible`: all servers except `s1`."
   @spec not_s1(map()) :: boolean()
   def not_s1(%{key: key}), do: key != "s1"

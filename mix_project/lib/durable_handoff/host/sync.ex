@@ -20,7 +20,7 @@ defmodule DurableHandoff.Host.Sync do
   # harmless.
 
   alias DurableHandoff.{Clock, Host}
-  alias DurableHandoff.Host.Mark
+  alias DurableHandoff.Host.{Mark, Probe}
 
   @type watch :: :ets.tid()
   @type result :: :stored | :unchanged | {:failed, cause :: String.t()} | {:ended, reason :: term()} | :timeout
@@ -28,6 +28,9 @@ defmodule DurableHandoff.Host.Sync do
   # A row of the table: the server, its failed writes, and why the last one failed.
   @failures 2
   @cause 3
+
+  # A working store answers within this time.
+  @probe_ms 2_000
 
   # The limit of the text of a failed write: an exception in it may contain a whole state.
   @longest_cause 300
@@ -108,15 +111,26 @@ defmodule DurableHandoff.Host.Sync do
   Whether the store accepts a write now. On a node that is marked draining for good it makes DurableServer
   write this node's heartbeat again, by marking the node once more, so no state is at risk. On any other node,
   or if heartbeats are stored elsewhere, it sends a write that the store must refuse
-  (`DurableHandoff.Host.refuses_stale_write?/2`). Returns false if it cannot find out.
+  (`DurableHandoff.Host.refuses_stale_write?/2`). Returns false if it cannot find out within `timeout_ms`.
+
+  Callers at the same time share one write (`DurableHandoff.Host.Probe`).
   """
   @spec store_takes_writes?(Host.name(), pos_integer()) :: boolean()
   def store_takes_writes?(name, timeout_ms) do
     since_ms = System.system_time(:millisecond)
+    by_heartbeat? = Mark.mark(name) == :final and Host.heartbeats_in_storage?(name)
+    probe = if by_heartbeat?, do: &beats?/1, else: &Host.refuses_stale_write?(&1, @probe_ms)
 
-    if Mark.mark(name) == :final and Host.heartbeats_in_storage?(name),
-      do: Mark.stop(name, timeout_ms) == :ok and beat_since?(name, since_ms),
-      else: Host.refuses_stale_write?(name, timeout_ms)
+    with :timeout <- Probe.run(name, fn -> probe.(name) end, timeout_ms),
+         do: by_heartbeat? and beat_since?(name, since_ms)
+  end
+
+  # DurableServer writes the heartbeats one after the other and goes on writing for callers that have given up,
+  # so this waits for its answer. (Before 0.1.5 for 5 s.)
+  defp beats?(name) do
+    since_ms = System.system_time(:millisecond)
+    _answer = Mark.stop(name, :infinity)
+    beat_since?(name, since_ms)
   end
 
   @doc """
