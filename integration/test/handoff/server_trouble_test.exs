@@ -93,6 +93,34 @@ defmodule Handoff.ServerTroubleTest do
     assert reservations(context) == []
   end
 
+  test "a server is busy when a drain begins: it moves last, whatever its priority, so no other waits for it",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    :ok = ask(start_server(context, a, Troublesome, "busy", %{count: 0}), :block)
+    keys = start_servers(context, a, 6)
+    first = %{Troublesome => [priority: 1_000_000_000]}
+    times = [attempt_timeout_ms: 120_000, timeout_ms: 240_000]
+    draining = Task.async(fn -> drain(context, a, [modules: first, max_concurrency: 1] ++ times) end)
+    wait_until(fn -> Map.keys(placement(context, [a])) == ["busy"] end)
+    Troublesome.disarm(a, "busy", :call)
+    assert {:ok, %{total: 7, moved: 7}} = await_task(draining)
+    assert_all_run_on(context, ["busy" | keys], [b, c])
+  end
+
+  test "more servers are busy than are asked to store their states at a time: the others move meanwhile",
+       %{a: a, b: b, c: c} = context do
+    # None of the busy ones is given up.
+    start_cluster(context, handoff_on_shutdown: [attempt_timeout_ms: 120_000])
+    busy = for n <- 1..100, do: "busy#{n}"
+    for key <- busy, do: :ok = ask(start_server(context, a, Troublesome, key, %{count: 0}), :block)
+    keys = start_servers(context, a, 20)
+    draining = Task.async(fn -> drain(context, a, timeout_ms: 240_000) end)
+    wait_until(fn -> Map.keys(placement(context, [a])) == Enum.sort(busy) end)
+    Troublesome.disarm_all(a)
+    assert {:ok, %{total: 120, moved: 120}} = await_task(draining)
+    assert_all_run_on(context, busy ++ keys, [b, c])
+  end
+
   for {trouble, text} <- [raise: "told to raise", ignore: ":ignore", stop: "told_to_stop"] do
     test "init returns #{trouble} on one target: the server moves to the other", %{a: a, b: b, c: c} = context do
       start_cluster(context)

@@ -60,6 +60,7 @@ defmodule DurableHandoff.Drain do
                 :storing_monitor,
                 :early,
                 trust_store?: true,
+                unanswered: [],
                 watched: %{},
                 first_errors: [],
                 stays?: false

@@ -312,6 +312,11 @@ defmodule DurableHandoff.Options do
   def priority?(value), do: is_integer(value) and abs(value) <= @max_priority
 
   @doc false
+  # Below all that users can give.
+  @spec lowest_priority() :: integer()
+  def lowest_priority, do: -@max_priority - 1
+
+  @doc false
   def eligible?(value), do: value in [:all, :permanent] or is_function(value, 1)
 
   @doc false

@@ -14,7 +14,8 @@ defmodule DurableHandoff.Policy do
        `Mod`;
     3. `eligible`.
 
-  Servers of a higher priority move first; without one it is 0.
+  Servers of a higher priority move first; without one it is 0. A server that is busy for more than half a second
+  when a drain begins moves after all others.
 
   `eligible: :permanent` reads from the store whether each server that 1 and 2 leave open is permanent: one
   read for each, at most `max_concurrency` at a time, for at most a quarter of `timeout_ms`. A server whose

@@ -35,12 +35,17 @@ defmodule DurableHandoff.Drain.Ready do
 
   def await(drain), do: %{drain | storing: Storing.none(), stays?: true}
 
-  @doc "The snapshot: one taken while the last servers stored their states, if it is not too old."
+  @doc """
+  The snapshot: one taken while the last servers stored their states, if it is not too old. Servers that did not
+  answer come last, because their moves would keep the others waiting.
+  """
   @spec snapshot(drain()) :: Snapshot.t()
-  def snapshot(%{early: {snapshot, taken_us}} = drain),
+  def snapshot(drain), do: drain |> early_or_new() |> Snapshot.put_last(drain.unanswered)
+
+  defp early_or_new(%{early: {snapshot, taken_us}} = drain),
     do: if(Clock.now_us() - taken_us <= @oldest_snapshot_us, do: snapshot, else: take(drain))
 
-  def snapshot(drain), do: take(drain)
+  defp early_or_new(drain), do: take(drain)
 
   @doc """
   Logs what the drain is about to do. A move, and a rebalance with nothing to do, are logged only at their end.
@@ -126,7 +131,7 @@ defmodule DurableHandoff.Drain.Ready do
 
     receive do
       {Storing, ^pid, :asked} -> drain |> take_early() |> await_storing()
-      {Storing, ^pid, :done} -> drain
+      {Storing, ^pid, {:done, unanswered}} -> %{drain | unanswered: unanswered}
       {:DOWN, ^monitor, :process, ^pid, _crashed} -> drain
       {:cancel, _why} = cancel -> send_again(drain, cancel)
       {:DOWN, other, :process, _pid, _reason} = down when is_map_key(watched, other) -> send_again(drain, down)

@@ -69,6 +69,20 @@ defmodule DurableHandoff.Drain.Snapshot do
     %{snapshot | view: view, source: source(name, options, view)}
   end
 
+  @doc "The snapshot in which the servers with these pids move after all others, whatever their priority."
+  @spec put_last(t(), [pid()]) :: t()
+  def put_last(snapshot, []), do: snapshot
+
+  def put_last(%__MODULE__{} = snapshot, pids) do
+    last = MapSet.new(pids)
+
+    entries =
+      for {%{pid: pid}, {module, sticky, priority}} <- Enum.zip(Tuple.to_list(snapshot.servers), snapshot.entries),
+          do: {module, sticky, if(pid in last, do: Options.lowest_priority(), else: priority)}
+
+    %{snapshot | entries: entries}
+  end
+
   @doc "The server with that number."
   @spec server(t(), non_neg_integer()) :: Host.server()
   def server(%__MODULE__{servers: servers}, id), do: elem(servers, id)

@@ -13,11 +13,12 @@ defmodule DurableHandoff.Drain.Storing do
   #
   # Guarantees:
   #
-  #   * Asks as many servers in parallel as the graceful shutdown stops in parallel.
+  #   * Asks as many servers in parallel as the graceful shutdown stops in parallel. A server that is busy with an
+  #     earlier message does not count: it uses no store, and many of them must not keep the others waiting.
   #   * It is done only after every server has been asked since the last `ask/2` or `join/2`, or in the tenth
   #     of a second before. So no move is requested while a changed state still waits to be stored.
-  #   * Never waits long for a slow server: once all have been asked, it does not wait for servers that take
-  #     longer than 500 ms and more than twice as long as the slowest one that has answered.
+  #   * Never waits long for a slow server: once all have been asked, it does not wait for busy servers, nor for those
+  #     that take longer than 500 ms and more than twice as long as the slowest one that has answered.
   #   * While the store fails it asks again, at most once a second, until its time is over.
   #   * A server whose write fails while the store accepts others is tried again by its own attempt.
   #   * It ends with the Drainer.
@@ -40,6 +41,7 @@ defmodule DurableHandoff.Drain.Storing do
                 phase: :done,
                 queue: :queue.new(),
                 running: %{},
+                busy: MapSet.new(),
                 answered: MapSet.new(),
                 results: %{},
                 longest_us: 0,
@@ -106,8 +108,8 @@ defmodule DurableHandoff.Drain.Storing do
 
   @doc """
   As `ask/2`, for the calling drain. The drain gets `{DurableHandoff.Drain.Storing, pid, :asked}` when the
-  last server has been asked, and the same with `:done` at the end: at the latest at `until_us`, if all
-  servers have been asked by then.
+  last server has been asked, and the same with `{:done, unanswered}` at the end, with the servers that have not
+  answered: at the latest at `until_us`, if all servers have been asked by then.
   """
   @spec join(t(), until_us :: integer()) :: monitor :: reference()
   def join(%{pid: pid}, until_us) do
@@ -178,18 +180,20 @@ defmodule DurableHandoff.Drain.Storing do
 
   # In the middle of a round the servers are not listed again: that would delay writes.
   defp to_ask(%{phase: :done} = storing) do
-    busy = for {_worker, {server, _listening?}} <- storing.running, into: MapSet.new(), do: server
-    for server <- Host.processes(storing.supervisor), server not in busy, do: server
+    being_asked = MapSet.new(being_asked(storing))
+    for server <- Host.processes(storing.supervisor), server not in being_asked, do: server
   end
 
   defp to_ask(storing), do: :queue.to_list(storing.queue) ++ MapSet.to_list(storing.answered)
+
+  # The servers that have been asked and have not answered yet.
+  defp being_asked(storing), do: for({_worker, {server, _listening?}} <- storing.running, do: server)
 
   @impl true
   def handle_info({:synced, worker, result, took_us}, storing) do
     {{server, listening?}, running} = Map.pop!(storing.running, worker)
     answered = MapSet.put(storing.answered, server)
-    storing = %{storing | running: running, answered: answered, longest_us: max(storing.longest_us, took_us)}
-    storing = %{storing | round: measured(storing.round, result, took_us)}
+    storing = measured(%{storing | running: running, answered: answered}, worker, result, took_us)
 
     # Before the log filter is in place, a failed write looks like an unchanged state.
     storing =
@@ -199,6 +203,8 @@ defmodule DurableHandoff.Drain.Storing do
 
     {:noreply, go_on(storing)}
   end
+
+  def handle_info({:busy, worker}, storing), do: {:noreply, go_on(%{storing | busy: MapSet.put(storing.busy, worker)})}
 
   def handle_info(:listening, storing), do: {:noreply, go_on(%{storing | listening?: true})}
 
@@ -229,7 +235,7 @@ defmodule DurableHandoff.Drain.Storing do
 
   defp go_on(%{queue: queue} = storing) do
     cond do
-      not :queue.is_empty(queue) and map_size(storing.running) < storing.concurrency ->
+      not :queue.is_empty(queue) and storing_now(storing) < storing.concurrency ->
         {{:value, server}, queue} = :queue.out(queue)
 
         go_on(%{
@@ -253,9 +259,11 @@ defmodule DurableHandoff.Drain.Storing do
 
   defp tell_asked(storing), do: storing
 
-  defp await_answers(%{running: running, listening?: listening?} = storing) do
+  defp storing_now(storing), do: map_size(storing.running) - MapSet.size(storing.busy)
+
+  defp await_answers(%{listening?: listening?} = storing) do
     cond do
-      running != %{} -> set_timer(storing, :patience, patience_ms(storing))
+      storing_now(storing) > 0 -> set_timer(storing, :patience, patience_ms(storing))
       listening? -> round_done(storing)
       true -> storing
     end
@@ -267,11 +275,12 @@ defmodule DurableHandoff.Drain.Storing do
 
   defp sync(%{watch: watch, timeout_ms: timeout_ms, phase: phase}, server) do
     storing = self()
-    sync = if phase == :last, do: &Sync.run_alone/3, else: &Sync.run/3
+    sync = if phase == :last, do: &Sync.run_alone/4, else: &Sync.run/4
 
     spawn_link(fn ->
       started = Clock.now_us()
-      result = sync.(server, watch, timeout_ms)
+      worker = self()
+      result = sync.(server, watch, timeout_ms, fn -> send(storing, {:busy, worker}) end)
       send(storing, {:synced, self(), result, Clock.now_us() - started})
     end)
   end
@@ -290,9 +299,12 @@ defmodule DurableHandoff.Drain.Storing do
 
   defp done(%{drain: drain} = storing) do
     publish(storing)
-    if drain, do: send(drain, {__MODULE__, self(), :done})
+    if drain, do: send(drain, {__MODULE__, self(), {:done, unanswered(storing)}})
     %{storing | phase: :done, drain: nil, told_asked?: false, answered: MapSet.new()}
   end
+
+  defp unanswered(%{results: results} = storing),
+    do: being_asked(storing) ++ for({server, :timeout} <- results, do: server)
 
   defp pause(%{pauses_ms: [pause_ms | later]} = storing) do
     set_timer(%{storing | phase: :paused, pauses_ms: if(later == [], do: [pause_ms], else: later)}, :again, pause_ms)
@@ -304,12 +316,20 @@ defmodule DurableHandoff.Drain.Storing do
   # Servers whose latest write failed and which still run.
   defp failed(%{results: results}), do: for({server, :failed} <- results, Process.alive?(server), do: server)
 
+  # The time of a busy server shows nothing about the store.
+  defp measured(%{busy: busy} = storing, worker, result, took_us) do
+    if worker in busy do
+      %{storing | busy: MapSet.delete(busy, worker)}
+    else
+      round = measured(%{storing.round | asked: storing.round.asked + 1, last_us: Clock.now_us()}, result, took_us)
+      %{storing | round: round, longest_us: max(storing.longest_us, took_us)}
+    end
+  end
+
   defp measured(round, :stored, took_us),
-    do: asked(%{round | written: round.written + 1, shortest_us: min(round.shortest_us, took_us)})
+    do: %{round | written: round.written + 1, shortest_us: min(round.shortest_us, took_us)}
 
-  defp measured(round, _nothing_written, _took_us), do: asked(round)
-
-  defp asked(round), do: %{round | asked: round.asked + 1, last_us: Clock.now_us()}
+  defp measured(round, _nothing_written, _took_us), do: round
 
   # The speed of the store is known only if most of the asked servers had something to write. Otherwise the
   # figures of the earlier round stay.
@@ -329,9 +349,8 @@ defmodule DurableHandoff.Drain.Storing do
       case result do
         {:failed, _cause} -> :failed
         :unchanged when before == :stored -> :stored
-        result when result in [:stored, :unchanged] -> result
+        result when result in [:stored, :unchanged, :timeout] -> result
         {:ended, _reason} -> before
-        :timeout -> nil
       end
 
     count(counters, before, -1)
@@ -339,7 +358,7 @@ defmodule DurableHandoff.Drain.Storing do
     %{storing | results: Map.put(results, server, now)}
   end
 
-  defp count(_counters, nil, _change), do: :ok
+  defp count(_counters, uncounted, _change) when uncounted in [nil, :timeout], do: :ok
 
   defp count(counters, result, change),
     do: :counters.add(counters, Enum.find_index(@counted, &(&1 == result)) + 1, change)

@@ -29,6 +29,8 @@ defmodule DurableHandoff.Host.Sync do
   @failures 2
   @cause 3
 
+  # A server that has not begun with a message after this time is busy.
+  @busy_ms 500
   # A working store answers within this time.
   @probe_ms 2_000
 
@@ -68,20 +70,21 @@ defmodule DurableHandoff.Host.Sync do
     do: Enum.find(:logger.get_primary_config().filters, &match?({_id, {_function, ^table}}, &1))
 
   @doc """
-  Makes the server `pid` store its state. Takes at most about `timeout_ms`.
+  Makes the server `pid` store its state. Takes at most about `timeout_ms`. Calls `busy` if the server has not
+  begun with that after 500 ms, because it handles an earlier message.
 
   All requests are sent at once, so that the server wakes up once. So an error that DurableServer logs while
   the server handles an earlier message counts as a failed write, too.
   """
-  @spec run(pid(), watch(), pos_integer()) :: result()
-  def run(pid, table, timeout_ms) do
+  @spec run(pid(), watch(), pos_integer(), busy :: (() -> term())) :: result()
+  def run(pid, table, timeout_ms, busy \\ fn -> :ok end) do
     until_us = Clock.after_ms(timeout_ms)
     failures = failures(table, pid)
     before = ask(pid)
     send(pid, {:durable, :sync})
     later = ask(pid)
-    before = answer(before, timeout_ms)
-    later = answer(later, max(Clock.until_ms(until_us), 0))
+    before = first_answer(before, until_us, busy)
+    later = answer(later, Clock.until_ms(until_us))
     result(before, later, cause(table, pid, failures))
   end
 
@@ -89,15 +92,26 @@ defmodule DurableHandoff.Host.Sync do
   The same, but waits first until the server has handled its earlier messages, so that their errors do not
   count as a failed write.
   """
-  @spec run_alone(pid(), watch(), pos_integer()) :: result()
-  def run_alone(pid, table, timeout_ms) do
+  @spec run_alone(pid(), watch(), pos_integer(), busy :: (() -> term())) :: result()
+  def run_alone(pid, table, timeout_ms, busy \\ fn -> :ok end) do
     until_us = Clock.after_ms(timeout_ms)
 
-    with {:ok, _etag} = before <- etag(pid, timeout_ms) do
+    with {:ok, _etag} = before <- pid |> ask() |> first_answer(until_us, busy) do
       failures = failures(table, pid)
       send(pid, {:durable, :sync})
       later = etag(pid, max(Clock.until_ms(until_us), 1))
       result(before, later, cause(table, pid, failures))
+    end
+  end
+
+  defp first_answer(request, until_us, busy) do
+    case :gen_server.wait_response(request, min(@busy_ms, Clock.until_ms(until_us))) do
+      :timeout ->
+        busy.()
+        answer(request, Clock.until_ms(until_us))
+
+      answer ->
+        answer(answer)
     end
   end
 
@@ -186,14 +200,12 @@ defmodule DurableHandoff.Host.Sync do
   defp ask(pid), do: :gen_server.send_request(pid, {:durable, :get_etag})
 
   # An answer that comes later is dropped.
-  defp answer(request, timeout_ms) do
-    case :gen_server.receive_response(request, timeout_ms) do
-      {:reply, {:ok, etag}} -> {:ok, etag}
-      {:reply, other} -> {:ended, {:unexpected, other}}
-      {:error, {reason, _server}} -> {:ended, reason}
-      :timeout -> :timeout
-    end
-  end
+  defp answer(request, timeout_ms), do: request |> :gen_server.receive_response(timeout_ms) |> answer()
+
+  defp answer({:reply, {:ok, etag}}), do: {:ok, etag}
+  defp answer({:reply, other}), do: {:ended, {:unexpected, other}}
+  defp answer({:error, {reason, _server}}), do: {:ended, reason}
+  defp answer(:timeout), do: :timeout
 
   # Starts to count the server's failed writes. Does not reset the count, because an earlier sync that gave up
   # on a busy server may still be watching it.
