@@ -120,6 +120,57 @@ defmodule Handoff.StoredEarlyTest do
     await_log(a, :drain_ended)
   end
 
+  @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
+  test "the drain begins soon after states are stored: no timer of that time ends its wait for later states",
+       %{a: a} = context do
+    start_cluster(context)
+    keys = start_unsynced(context, a, 60)
+    # The last write is held until the timer for slow servers runs.
+    hold(context, [:put])
+    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
+    await_held(context, 50)
+    [storing] = drain_processes(a, [DurableHandoff.Drain.Storing])
+
+    for _ <- 1..59 do
+      wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+      SimulatedStore.step(context.store)
+    end
+
+    wait_until(fn -> map_size(storing(a, storing).running) == 1 end)
+    %{timer: timer} = storing(a, storing)
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> match?(%{phase: :done, running: none} when none == %{}, storing(a, storing)) end)
+
+    for key <- keys, do: 2 = ask(whereis(context, a, key), :add)
+    hold(context, [:put])
+    {:ok, :started} = drain(context, a, await: false)
+    await_held(context, 50)
+    call(a, :erlang, :send, [storing, {:timeout, timer, :patience}])
+    assert storing(a, storing).phase == :first
+    SimulatedStore.resume(context.store)
+    await_drained(context)
+  end
+
+  test "the drain begins in the pause after failed writes: the end of the pause removes no server from its queue",
+       %{a: a} = context do
+    start_cluster(context)
+    start_unsynced(context, a, 60)
+    SimulatedStore.configure(context.store, outage: :writes)
+    assert :ok = call(a, DurableHandoff, :prepare_stop, [])
+    [storing] = drain_processes(a, [DurableHandoff.Drain.Storing])
+    timer = wait_until(fn -> stop_pause(a, storing) end)
+
+    hold(context, [:put])
+    SimulatedStore.configure(context.store, outage: :none)
+    {:ok, :started} = drain(context, a, await: false)
+    await_held(context, 50)
+    queue = storing(a, storing).queue
+    call(a, :erlang, :send, [storing, {:timeout, timer, :again}])
+    assert storing(a, storing).queue == queue
+    SimulatedStore.resume(context.store)
+    await_drained(context)
+  end
+
   test "the Drainer ends while servers store their states: no further server is asked", %{a: a} = context do
     keys = start_storing(context)
     true = call(a, Process, :exit, [call(a, Process, :whereis, [:"#{context.sup}_handoff_drainer"]), :kill])
@@ -138,4 +189,16 @@ defmodule Handoff.StoredEarlyTest do
     await_held(context, 50)
     keys
   end
+
+  defp storing(node, pid), do: call(node, :sys, :get_state, [pid])
+
+  # The timer of the pause, which does not end by itself then; nil if there is no pause now.
+  defp stop_pause(node, storing) do
+    with %{phase: :paused, timer: timer} <- storing(node, storing),
+         left_ms when is_integer(left_ms) <- call(node, :erlang, :cancel_timer, [timer]),
+         do: timer,
+         else: (_no_pause -> nil)
+  end
+
+  defp await_drained(context), do: wait_until(fn -> match?({:ok, %{state: :drained}}, status(context, context.a)) end)
 end

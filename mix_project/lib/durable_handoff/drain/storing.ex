@@ -208,8 +208,11 @@ defmodule DurableHandoff.Drain.Storing do
 
   def handle_info(:listening, storing), do: {:noreply, go_on(%{storing | listening?: true})}
 
-  def handle_info({:timeout, timer, :patience}, %{timer: timer} = storing),
-    do: {:noreply, if(storing.listening?, do: round_done(storing), else: storing)}
+  # While servers are queued, the last answer is not waited for yet.
+  def handle_info({:timeout, timer, :patience}, %{timer: timer} = storing) do
+    done? = storing.listening? and :queue.is_empty(storing.queue)
+    {:noreply, if(done?, do: round_done(storing), else: storing)}
+  end
 
   def handle_info({:timeout, timer, :again}, %{timer: timer} = storing),
     do: {:noreply, ask_all(storing, :first, failed(storing))}
@@ -225,7 +228,8 @@ defmodule DurableHandoff.Drain.Storing do
 
   # In phase `:first` a failure may be caused by the store. In phase `:last` the store is known to work, so
   # the server itself is the cause.
-  defp ask_all(storing, phase, servers), do: go_on(%{storing | phase: phase, queue: :queue.from_list(servers)})
+  defp ask_all(storing, phase, servers),
+    do: go_on(%{storing | phase: phase, queue: :queue.from_list(servers), timer: nil})
 
   # An answer came after the wait for slow servers had ended.
   defp go_on(%{phase: phase} = storing) when phase in [:paused, :done], do: storing
@@ -300,7 +304,7 @@ defmodule DurableHandoff.Drain.Storing do
   defp done(%{drain: drain} = storing) do
     publish(storing)
     if drain, do: send(drain, {__MODULE__, self(), {:done, unanswered(storing)}})
-    %{storing | phase: :done, drain: nil, told_asked?: false, answered: MapSet.new()}
+    %{storing | phase: :done, timer: nil, drain: nil, told_asked?: false, answered: MapSet.new()}
   end
 
   defp unanswered(%{results: results} = storing),
@@ -310,7 +314,7 @@ defmodule DurableHandoff.Drain.Storing do
     set_timer(%{storing | phase: :paused, pauses_ms: if(later == [], do: [pause_ms], else: later)}, :again, pause_ms)
   end
 
-  # Only the latest timer counts.
+  # Only the latest timer counts, and none of an earlier round.
   defp set_timer(storing, message, time_ms), do: %{storing | timer: :erlang.start_timer(time_ms, self(), message)}
 
   # Servers whose latest write failed and which still run.
