@@ -97,6 +97,17 @@ defmodule Handoff.StoredEarlyTest do
     :ok = call(a, :sys, :resume, [supervisor])
   end
 
+  test "the servers' supervisor has other children: only servers count, also when their module is named",
+       %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 2)
+    start_child(context, a, modules: [Agent])
+    # As DurableServer names it from 0.1.6 on.
+    server = start_child(context, a, modules: [DurableServer, Servers.Counter])
+    assert server in call(a, DurableHandoff.Host, :processes, [context.sup])
+    assert call(a, DurableHandoff.Host, :count, [context.sup]) == 3
+  end
+
   test "a second prepare_stop/0 stores later changes", %{a: a} = context do
     start_cluster(context)
     [changed, other] = start_unsynced(context, a, 2)
@@ -188,6 +199,12 @@ defmodule Handoff.StoredEarlyTest do
     assert :ok = call(a, DurableHandoff, :prepare_stop, [])
     await_held(context, 50)
     keys
+  end
+
+  defp start_child(context, node, modules: modules) do
+    child = %{id: make_ref(), start: {Agent, :start_link, [Map, :new, []]}, modules: modules, restart: :temporary}
+    {:ok, pid} = call(node, DynamicSupervisor, :start_child, [:"#{context.sup}_dynamic", child])
+    pid
   end
 
   defp storing(node, pid), do: call(node, :sys, :get_state, [pid])
