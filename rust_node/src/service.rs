@@ -317,7 +317,7 @@ impl Service {
                 self.history.add_ended(now, EndedDrain { ended: kind.to_owned(), ..ended });
             }
             drain.give_back(now, storage);
-            storage.left(now);
+            storage.left(drain.ceiling, now);
         }
         if let Some(reason) = reason {
             self.refuse(Arc::clone(&key.peer), drain.drainer.clone(), key.id, reason);

@@ -278,7 +278,7 @@ impl Engine {
             left: self.tally.left.values().sum(),
             failures: self.tally.failures,
             retried: self.tally.retried,
-            limit: shared.limiter.limit(),
+            limit: self.limit(shared),
             excess: self.rebalance.as_ref().map_or(0, Rebalance::excess),
             finished: self.is_over(),
         }
@@ -294,7 +294,7 @@ impl Engine {
             gap: self.tally.gaps.summary(),
             duration: self.ended.unwrap_or(now).since(self.started),
             targets: self.tally.targets.iter().map(|(id, count)| (shared.names.name(*id).clone(), *count)).collect(),
-            concurrency: AtATime { last: shared.limiter.limit(), highest: self.tally.highest_in_flight },
+            concurrency: AtATime { last: self.limit(shared), highest: self.tally.highest_in_flight },
             learnt: shared.limiter.learnt(),
             attempts: self.tally.attempts,
             failures: self.tally.failures,
@@ -307,6 +307,11 @@ impl Engine {
                 .as_ref()
                 .map(|rebalance| rebalance.report(&self.placement, &self.config, &shared.names, &shared.ledger)),
         }
+    }
+
+    /// How many attempts this drain may have in flight. Other drains may let the limiter have more.
+    fn limit(&self, shared: &Shared) -> u32 {
+        shared.limiter.limit().min(self.config.max_concurrency)
     }
 
     /// Each server's fate as a byte, in the order of ids: 0 for moved, 255 for undecided, else the code of

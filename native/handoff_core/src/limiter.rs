@@ -3,7 +3,8 @@
 //!
 //! # Guarantees
 //!
-//! - Never more than the ceiling are in flight, and the limit is never 0, so a drain always proceeds.
+//! - Never more than the ceiling are in flight, and the limit is never 0, so a drain always proceeds. If several
+//!   drains share the limiter, their attempts that hang may come on top, up to the sum of the drains' ceilings.
 //! - A drain that knows nothing of its store starts with three attempts. It makes one large step, to ten, if
 //!   these did not wait for one another or took less than 25 ms. Every other step makes a gap longer by at most
 //!   half, and the next two steps by at most a quarter, or up to 25 ms if that is more. If attempts take two
@@ -83,9 +84,13 @@
 //! has no effect.
 //!
 //! *Attempts that hang.* An attempt that is far older than others that were served meanwhile does not wait
-//! for the store. It counts under the ceiling but no longer against the limit (`flight`). When no attempt
-//! ends at all, either the store hangs or the servers do. Then [`Limiter::next_tick`] gives the time at which
-//! one more attempt (a canary) may start. If the canary is served, the other attempts are the ones that hang.
+//! for the store. It no longer counts against the limit (`flight`). When no attempt ends at all, either the store
+//! hangs or the servers do. Then [`Limiter::next_tick`] gives the time at which one more attempt (a canary) may
+//! start. If the canary is served, the other attempts are the ones that hang.
+//!
+//! *Several drains.* The ceiling is the highest of the drains at the same time ([`Limiter::join`]). Attempts that
+//! hang count only under their own drain's ceiling, so the servers of one drain cannot hold up another one
+//! ([`Limiter::set_room`]).
 //!
 //! # Where the constants come from
 //!
@@ -175,6 +180,8 @@ const REST: Micros = Micros::from_millis(5_000);
 pub struct Limiter {
     mode: Concurrency,
     ceiling: u32,
+    /// The most attempts in flight, with those that hang.
+    room: u32,
     flight: Flight,
     highest: u32,
     knee: Knee,
@@ -199,6 +206,7 @@ impl Limiter {
         Limiter {
             mode,
             ceiling,
+            room: ceiling,
             flight: Flight::default(),
             highest: 0,
             knee: Knee::new(ceiling, learnt),
@@ -207,6 +215,24 @@ impl Limiter {
             canaries: 0,
             quiet_since: Micros::ZERO,
         }
+    }
+
+    /// A drain uses the limiter from now on. If others do so, too, the ceiling rises to that of the drain, and what
+    /// the drain has `learnt` counts as long as nothing was measured, or if it is a limit that only the ceiling has
+    /// kept this limiter from. `alone`: there are no others, so the drain's mode and ceiling apply.
+    pub fn join(&mut self, mode: Concurrency, ceiling: u32, learnt: Option<Learnt>, alone: bool) {
+        if alone && (mode != self.mode || ceiling < self.ceiling) {
+            *self = Limiter::starting_from(mode, ceiling, self.learnt().or(learnt));
+        } else {
+            self.ceiling = self.ceiling.max(ceiling);
+            self.knee.join(self.ceiling, learnt, &self.flight);
+        }
+    }
+
+    /// Sets how many attempts the drains that share the limiter may have in flight together: the sum of their
+    /// ceilings. 0 counts as 1. Only attempts that hang, and canaries, exceed the limit.
+    pub fn set_room(&mut self, room: u32) {
+        self.room = room.max(1);
     }
 
     /// The number of attempts that may run at a time, from 1 to the ceiling.
@@ -224,7 +250,7 @@ impl Limiter {
     }
 
     /// Attempts that have started and not finished. The number exceeds the limit after the limit fell, and by
-    /// attempts that hang. It never exceeds the ceiling if only [available](Self::available) attempts start.
+    /// attempts that hang. It never exceeds the room if only [available](Self::available) attempts start.
     pub fn in_flight(&self) -> u32 {
         self.flight.in_flight()
     }
@@ -237,7 +263,7 @@ impl Limiter {
     /// The number of attempts that may start now.
     pub fn available(&self) -> u32 {
         let beside = self.flight.overdue().saturating_add(self.canaries);
-        self.limit().saturating_add(beside).min(self.ceiling).saturating_sub(self.in_flight())
+        self.limit().saturating_add(beside).min(self.room).saturating_sub(self.in_flight())
     }
 
     /// The usual duration of an attempt: nine in ten of the latest served ones took no longer. `None` before
@@ -269,14 +295,14 @@ impl Limiter {
         if verdict == Verdict::Served {
             self.recent.push(latency);
         }
-        if self.mode == Concurrency::Fixed {
-            return;
-        }
         if verdict == Verdict::Served {
             // The attempt's own latency counts as well: after a pause of the store all attempts in flight are
             // old and none is overdue.
             let usual = self.recent.typical().map_or(latency, |typical| typical.max(latency));
             self.flight.overdue_after(usual.times(OVERDUE));
+        }
+        if self.mode == Concurrency::Fixed {
+            return;
         }
         // An overdue attempt does not wait for the store, so its end says nothing about the store.
         if !ended.overdue {
@@ -294,7 +320,7 @@ impl Limiter {
     /// When [`on_tick`](Self::on_tick) should be called, if no attempt starts or ends before. Without these
     /// calls the limiter still works, but waits for timeouts when all attempts hang.
     pub fn next_tick(&self) -> Option<Micros> {
-        let may_add = self.mode == Concurrency::Adaptive && self.in_flight() < self.ceiling;
+        let may_add = self.mode == Concurrency::Adaptive && self.in_flight() < self.room;
         let waiting = self.in_flight() > 0 && self.available() == 0;
         (may_add && waiting).then(|| self.quiet_since + self.patience())
     }

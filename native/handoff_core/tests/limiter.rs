@@ -55,17 +55,62 @@ fn the_rest_of_a_move_does_not_count_as_a_short_attempt() {
     }
 }
 
+/// Runs generations of attempts. `latency`: of each attempt of a generation of this size.
+fn run(limiter: &mut Limiter, now: &mut Micros, generations: u32, latency: impl Fn(u64) -> Micros) {
+    for _ in 0..generations {
+        let permits: Vec<Permit> = (0..limiter.available()).map(|_| limiter.on_start(*now)).collect();
+        let latency = latency(permits.len() as u64);
+        *now = *now + latency;
+        permits.into_iter().for_each(|permit| limiter.on_finish(*now, permit, latency, Verdict::Served));
+    }
+}
+
 /// The limit after generations of attempts, of which each takes `each` for every attempt in flight, as on busy
 /// processors.
 fn limit_of_busy_processors(mut limiter: Limiter, each: Micros) -> u32 {
     let mut now = Micros::ZERO;
-    for _ in 0..40 {
-        let permits: Vec<Permit> = (0..limiter.available()).map(|_| limiter.on_start(now)).collect();
-        let latency = each.times(permits.len() as u64);
-        now = now + latency;
-        permits.into_iter().for_each(|permit| limiter.on_finish(now, permit, latency, Verdict::Served));
-    }
+    run(&mut limiter, &mut now, 40, |attempts| each.times(attempts));
     limiter.limit()
+}
+
+#[test]
+fn a_drain_that_joins_raises_the_limit_that_the_ceiling_of_another_one_held() {
+    let latency = Micros::from_millis(100);
+    let learnt = |latency| Some(Learnt { limit: 40, latency, knee: false });
+    // What the drain knows, and the limit when it joins.
+    for (knows, at_once) in [(None, 10), (learnt(latency), 40), (learnt(Micros::from_millis(50)), 10)] {
+        let (mut limiter, mut now) = (Limiter::new(Concurrency::Adaptive, 10), Micros::ZERO);
+        run(&mut limiter, &mut now, 40, |_attempts| latency);
+        assert_eq!((limiter.limit(), limiter.learnt().expect("measured").limit), (10, 10));
+        limiter.join(Concurrency::Adaptive, 50, knows, false);
+        limiter.set_room(60);
+        assert_eq!(limiter.limit(), at_once, "{knows:?}");
+        run(&mut limiter, &mut now, 40, |_attempts| latency);
+        assert_eq!(limiter.limit(), 50, "{knows:?}");
+    }
+}
+
+#[test]
+fn a_drain_that_joins_does_not_replace_a_limit_that_was_measured() {
+    let (mut limiter, mut now) = (Limiter::new(Concurrency::Adaptive, 50), Micros::ZERO);
+    run(&mut limiter, &mut now, 40, |attempts| Micros::from_millis(20).times(attempts));
+    let measured = limiter.limit();
+    assert!(measured <= 2);
+    let learnt = Learnt { limit: 40, latency: Micros::from_millis(100), knee: false };
+    limiter.join(Concurrency::Adaptive, 80, Some(learnt), false);
+    assert_eq!(limiter.limit(), measured);
+}
+
+#[test]
+fn what_a_drain_knows_is_checked_also_after_a_rest() {
+    let (mut limiter, mut now) = (Limiter::new(Concurrency::Adaptive, 10), Micros::ZERO);
+    run(&mut limiter, &mut now, 40, |_attempts| Micros::from_millis(100));
+    let learnt = Learnt { limit: 50, latency: Micros::from_millis(100), knee: true };
+    limiter.join(Concurrency::Adaptive, 50, Some(learnt), true);
+    limiter.set_room(50);
+    now = now + Micros::from_millis(30_000);
+    run(&mut limiter, &mut now, 5, |attempts| Micros::from_millis(10).times(attempts.max(10)));
+    assert!(limiter.limit() < 20, "the store serves ten at a time: {}", limiter.limit());
 }
 
 #[test]
@@ -89,6 +134,7 @@ enum Step {
     Finish(usize, u64, Verdict),
     Tick,
     Wait(u64),
+    Join(u32, Option<Learnt>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -103,12 +149,23 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (any::<usize>(), 0..500_u64, verdict).prop_map(|(index, ms, verdict)| Step::Finish(index, ms, verdict)),
         1 => Just(Step::Tick),
         2 => (0..2_000_u64).prop_map(Step::Wait),
+        1 => (1..80_u32, prop::option::of(learnt())).prop_map(|(ceiling, learnt)| Step::Join(ceiling, learnt)),
     ]
 }
 
+fn learnt() -> impl Strategy<Value = Learnt> {
+    (1..80_u32, 1..2_000_u64, any::<bool>()).prop_map(|(limit, ms, knee)| Learnt {
+        limit,
+        latency: Micros::from_millis(ms),
+        knee,
+    })
+}
+
 /// Runs the steps. Returns the limit after each step.
-fn live(mode: Concurrency, ceiling: u32, steps: &[Step]) -> Vec<u32> {
+fn live(mode: Concurrency, mut ceiling: u32, steps: &[Step]) -> Vec<u32> {
     let mut limiter = Limiter::new(mode, ceiling);
+    // The ceilings of all drains together.
+    let mut room = ceiling;
     let mut now = Micros::from_millis(5);
     let mut permits: Vec<Permit> = Vec::new();
     let mut limits = Vec::new();
@@ -126,13 +183,18 @@ fn live(mode: Concurrency, ceiling: u32, steps: &[Step]) -> Vec<u32> {
                 }
             }
             Step::Wait(ms) => now = now + Micros::from_millis(*ms),
+            Step::Join(other, learnt) => {
+                limiter.join(mode, *other, *learnt, false);
+                (ceiling, room) = (ceiling.max(*other), room + other);
+                limiter.set_room(room);
+            }
             Step::Start | Step::Finish(..) => {}
         }
         let in_flight = u32::try_from(permits.len()).expect("few");
         assert_eq!(limiter.in_flight(), in_flight);
         assert!(
-            in_flight <= ceiling && limiter.highest() <= ceiling,
-            "{in_flight} in flight, the ceiling is {ceiling}"
+            in_flight <= room && limiter.highest() <= room,
+            "{in_flight} in flight, the ceilings together are {room}"
         );
         assert!((1..=ceiling).contains(&limiter.limit()), "limit {}, ceiling {ceiling}", limiter.limit());
         limits.push(limiter.limit());

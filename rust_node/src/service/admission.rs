@@ -24,7 +24,7 @@ impl Service {
         }
         self.make_room_for(&open.storage);
         let storage = self.storages.entry(open.storage.clone()).or_insert_with(|| Storage::new(&open.config, now));
-        let modules = storage.joined(&open.modules);
+        let modules = storage.joined(&open.config, &open.modules);
         let peer = Arc::clone(&key.peer);
         self.outputs.push(Output::Monitor { key: key.clone(), drainer: drainer.clone() });
         self.outputs.push(Output::Send { peer, to: drainer, message: Box::new(Opened { id }.into()) });

@@ -28,6 +28,8 @@ pub(super) struct Drain {
     pub(super) drainer: Pid,
     pub(super) supervisor: String,
     pub(super) goal: Goal,
+    /// Its `max_concurrency`.
+    pub(super) ceiling: u32,
     /// The storage of the drain's servers.
     pub(super) storage: String,
     /// The announced number of servers.
@@ -78,6 +80,7 @@ impl Drain {
             drainer: open.drainer,
             supervisor: open.supervisor,
             goal: open.config.goal,
+            ceiling: open.config.max_concurrency,
             storage: open.storage,
             count: open.count,
             opened: now,
@@ -199,7 +202,7 @@ impl Drain {
             Stage::Loading { .. } => Progress {
                 total: self.count.into(),
                 pending: self.count.into(),
-                limit: storage.shared.limiter.limit(),
+                limit: storage.shared.limiter.limit().min(self.ceiling),
                 ..Progress::default()
             },
             Stage::Running { engine, .. } | Stage::Over { engine, .. } => engine.progress(&storage.shared),

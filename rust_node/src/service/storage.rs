@@ -22,7 +22,8 @@ pub(super) struct Storage {
     pub(super) changed: bool,
     modules: HashMap<String, ModuleId>,
     nodes: HashMap<String, Known>,
-    drains: usize,
+    /// `max_concurrency` of each drain.
+    ceilings: Vec<u32>,
     idle_since: Micros,
 }
 
@@ -37,21 +38,24 @@ struct Known {
 }
 
 impl Storage {
-    /// The limiter takes mode and ceiling from the first drain.
     pub(super) fn new(config: &Config, now: Micros) -> Self {
         Storage {
             shared: Shared::new(config),
             changed: false,
             modules: HashMap::new(),
             nodes: HashMap::new(),
-            drains: 0,
+            ceilings: Vec::new(),
             idle_since: now,
         }
     }
 
-    /// Adds a drain with these modules. Returns their numbers on this storage.
-    pub(super) fn joined(&mut self, modules: &[String]) -> Vec<ModuleId> {
-        self.drains += 1;
+    /// Adds a drain with these modules. Returns their numbers on this storage. Of several drains at the same time the
+    /// first decides the mode of the limiter, and the highest ceiling applies.
+    pub(super) fn joined(&mut self, config: &Config, modules: &[String]) -> Vec<ModuleId> {
+        let Config { concurrency, max_concurrency, learnt, .. } = *config;
+        self.shared.limiter.join(concurrency, max_concurrency, learnt, self.ceilings.is_empty());
+        self.ceilings.push(max_concurrency);
+        self.set_room();
         let mut ids = Vec::with_capacity(modules.len());
         for name in modules {
             let next = ModuleId(u32::try_from(self.modules.len()).unwrap_or(u32::MAX));
@@ -60,15 +64,23 @@ impl Storage {
         ids
     }
 
-    pub(super) fn left(&mut self, now: Micros) {
-        self.drains = self.drains.saturating_sub(1);
+    /// Removes a drain with this `max_concurrency`.
+    pub(super) fn left(&mut self, ceiling: u32, now: Micros) {
+        if let Some(index) = self.ceilings.iter().position(|&other| other == ceiling) {
+            self.ceilings.swap_remove(index);
+        }
+        self.set_room();
         self.idle_since = now;
         self.changed = true;
     }
 
+    fn set_room(&mut self) {
+        self.shared.limiter.set_room(self.ceilings.iter().fold(0, |sum, ceiling| sum.saturating_add(*ceiling)));
+    }
+
     /// When the storage will be forgotten if no drain comes.
     pub(super) fn forgotten_at(&self, remember: Micros) -> Option<Micros> {
-        (self.drains == 0).then(|| self.idle_since + remember)
+        self.ceilings.is_empty().then(|| self.idle_since + remember)
     }
 
     pub(super) fn names(&self) -> usize {

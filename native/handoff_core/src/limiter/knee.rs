@@ -39,7 +39,7 @@ use super::change::Change;
 use super::doubt::Doubt;
 use super::flight::{Ended, Flight};
 use super::probes::{Probe, Probes};
-use super::tuning::{BRISK, CAREFUL, CAREFUL_STEPS, FIRST, FRESH, LOWEST_CUT, NEAR_WALL, OPEN, PROBE_UP, SHORT};
+use super::tuning::{BRISK, CAREFUL, CAREFUL_STEPS, FIRST, FRESH, LOWEST_CUT, NEAR_WALL, OPEN, PROBE_UP, SAME, SHORT};
 use super::window::{Measure, Window, micros};
 use crate::time::Micros;
 
@@ -60,6 +60,12 @@ enum Stage {
     Cut { from: u32 },
     /// The way back up after refusals, by doubling, up to `until`.
     Recover { until: u32 },
+}
+
+impl Stage {
+    fn learnt(learnt: Learnt, ceiling: u32) -> Stage {
+        Stage::Learnt { latency: as_float(learnt.latency), knee: learnt.knee && learnt.limit <= ceiling }
+    }
 }
 
 /// Why a lower limit is tried.
@@ -93,14 +99,10 @@ pub(super) struct Knee {
 impl Knee {
     pub fn new(ceiling: u32, learnt: Option<Learnt>) -> Self {
         let limit = learnt.map_or(FIRST, |learnt| learnt.limit).clamp(1, ceiling);
-        let stage = learnt.map_or(Stage::Measure, |learnt| {
-            let knee = learnt.knee && learnt.limit <= ceiling;
-            Stage::Learnt { latency: as_float(learnt.latency), knee }
-        });
         Knee {
             ceiling,
             limit,
-            stage,
+            stage: learnt.map_or(Stage::Measure, |learnt| Stage::learnt(learnt, ceiling)),
             window: Window::open(1, limit),
             doubt: Doubt::new(),
             probes: Probes::new(),
@@ -108,6 +110,23 @@ impl Knee {
             measured: false,
             latest: 0.0,
             found: None,
+        }
+    }
+
+    /// Another drain shares the limiter. The ceiling is the new one, which is not lower than before.
+    pub fn join(&mut self, ceiling: u32, learnt: Option<Learnt>, flight: &Flight) {
+        let at_ceiling = self.limit == self.ceiling && matches!(self.stage, Stage::Hold { .. } | Stage::Learnt { .. });
+        self.ceiling = ceiling;
+        let unknown = !self.measured && matches!(self.stage, Stage::Measure);
+        let from = self.limit;
+        let counts = |learnt: &Learnt| {
+            let higher = learnt.limit > from && self.latest <= SAME * as_float(learnt.latency);
+            unknown || (at_ceiling && higher)
+        };
+        if let Some(learnt) = learnt.filter(counts) {
+            self.enter(Stage::learnt(learnt, ceiling), learnt.limit, flight);
+        } else if at_ceiling && from < ceiling && matches!(self.stage, Stage::Hold { .. }) {
+            self.again(Stage::Measure, flight);
         }
     }
 
@@ -151,7 +170,7 @@ impl Knee {
 
     /// Starts over after a long time without attempts, because the store may have changed.
     pub fn rested(&mut self, flight: &Flight) {
-        if self.measured {
+        if self.measured && !matches!(self.stage, Stage::Learnt { .. }) {
             self.probes.soon_in(Probe::Up);
             self.wall = None;
             self.enter(Stage::Measure, self.limit, flight);

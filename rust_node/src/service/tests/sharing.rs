@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use handoff_core::{Capacity, Scope};
+use handoff_core::limiter::Learnt;
+use handoff_core::{Capacity, Goal, Scope};
 
 use super::*;
 
@@ -38,6 +39,101 @@ fn two_drains_on_one_storage_share_its_limit_and_its_targets() {
     }
     assert_eq!(per_source, BTreeMap::from([("a@h", 100), ("b@h", 100)]));
     assert_eq!(per_target, BTreeMap::from([("c@h".to_owned(), 100), ("d@h".to_owned(), 100)]));
+}
+
+/// Opens and starts a drain of `count` servers with this configuration.
+fn start_with(service: &mut Service, now: Micros, peer: &str, count: u32, config: Config) -> Vec<Message> {
+    tell(service, now, peer, DrainOpen { config, ..open(peer, count) });
+    tell(service, now, peer, servers(0, count));
+    tell(service, now, peer, view(&["c@h", "d@h"]));
+    tell(service, now, peer, DrainStart { id: ID, left_ms: 30_000 })
+}
+
+fn adaptive(peer: &str, max_concurrency: u32, learnt: Option<Learnt>) -> Config {
+    Config { max_concurrency, learnt, concurrency: Concurrency::Adaptive, ..config(peer) }
+}
+
+#[test]
+fn a_drain_is_not_held_to_the_ceiling_of_a_rebalance_before_it() {
+    let learnt = Some(Learnt { limit: 50, latency: MS(100), knee: false });
+    for known_to_rebalance in [None, learnt] {
+        let mut service = service();
+        let rebalance = Config { goal: Goal::Rebalance, ..adaptive("a@h", 10, known_to_rebalance) };
+        assert_eq!(starts(&start_with(&mut service, MS(0), "a@h", 5, rebalance)), [], "an idle rebalance");
+        service.peer_down(MS(1_000), "a@h");
+        let first = start_with(&mut service, MS(31_000), "b@h", 100, adaptive("b@h", 50, learnt));
+        assert_eq!(starts(&first).len(), 50, "as many as were learnt");
+    }
+}
+
+#[test]
+fn a_drain_that_joins_a_rebalance_takes_the_ceiling_to_its_own() {
+    let mut service = service();
+    let few = Config { max_concurrency: 2, ..config("a@h") };
+    assert_eq!(starts(&start_with(&mut service, MS(0), "a@h", 100, few)).len(), 2);
+    assert_eq!(starts(&start(&mut service, MS(0), "b@h", 100, &["c@h", "d@h"])).len(), 6, "8 together");
+    let limits = service.drains(MS(0)).iter().map(|drain| drain.limit).collect::<Vec<_>>();
+    assert_eq!(limits, [2, 8], "each has its own");
+}
+
+#[test]
+fn a_drain_alone_on_a_storage_has_its_own_mode_and_ceiling() {
+    let mut service = service();
+    start(&mut service, MS(0), "a@h", 100, &["c@h", "d@h"]);
+    service.peer_down(MS(1_000), "a@h");
+    let first = start_with(&mut service, MS(2_000), "b@h", 100, adaptive("b@h", 50, None));
+    assert_eq!(starts(&first).len(), 3, "the search begins");
+    service.peer_down(MS(3_000), "b@h");
+    let few = Config { max_concurrency: 2, ..config("c@h") };
+    start_with(&mut service, MS(4_000), "c@h", 100, few.clone());
+    let both = start_with(&mut service, MS(4_000), "d@h", 100, Config { source: config("d@h").source, ..few });
+    assert_eq!(starts(&both).len(), 0, "2 together, whatever was before");
+}
+
+/// Two drains, each of which may have 8 servers in flight. The first one has all 8, and their attempts hang.
+fn beside_a_drain_that_hangs(mode: Concurrency) -> Service {
+    let mut service = service();
+    let known = Some(Learnt { limit: 8, latency: MS(100), knee: true });
+    let config = |peer: &str| Config { concurrency: mode, learnt: known, ..config(peer) };
+    assert_eq!(starts(&start_with(&mut service, MS(0), "a@h", 100, config("a@h"))).len(), 8);
+    assert_eq!(starts(&start_with(&mut service, MS(0), "b@h", 100, config("b@h"))).len(), 0, "it may be the store");
+    service
+}
+
+/// The time passes, and both drains are alive.
+fn pass(service: &mut Service, now: Micros) {
+    for peer in ["a@h", "b@h"] {
+        service.receive(now, &name(peer), None, Keepalive { id: ID }.into());
+    }
+    service.advance(now);
+}
+
+#[test]
+fn a_drain_whose_attempts_all_hang_does_not_hold_up_another_one() {
+    let mut service = beside_a_drain_that_hangs(Concurrency::Adaptive);
+    let (mut now, mut canary) = (MS(0), Vec::new());
+    while canary.is_empty() && now < MS(10_000) {
+        now = service.wake().expect("a canary is due");
+        pass(&mut service, now);
+        canary = starts(&sent_to(service.take_outputs(), "b@h"));
+    }
+    assert_eq!(canary.len(), 1);
+    let (id, attempt, _) = canary[0].clone();
+    let more = tell(&mut service, now + MS(20), "b@h", finished(id, attempt, Outcome::Moved { node: None }));
+    assert_eq!(starts(&more).len(), 8, "the store serves, so the servers of the first drain hang");
+}
+
+#[test]
+fn attempts_that_hang_do_not_count_for_another_drain_at_a_fixed_limit_either() {
+    let mut service = beside_a_drain_that_hangs(Concurrency::Fixed);
+    let served = finished(ServerId(0), 1, Outcome::Moved { node: None });
+    service.receive(MS(10), &name("a@h"), None, served.into());
+    pass(&mut service, MS(10));
+    let orders = service.take_outputs();
+    let (id, attempt, _) = starts(&sent_to(orders.clone(), "b@h")).first().cloned().expect("b@h is first in its turn");
+    assert_eq!(starts(&sent_to(orders, "a@h")), []);
+    let more = tell(&mut service, MS(60), "b@h", finished(id, attempt, Outcome::Moved { node: None }));
+    assert_eq!(starts(&more).len(), 7, "and one more of the first drain, of which 7 hang");
 }
 
 #[test]
