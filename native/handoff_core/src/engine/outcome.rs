@@ -173,11 +173,12 @@ impl Engine {
     /// reserved slot there.
     fn retry_same(&mut self, id: ServerId, target: NodeId, started: Micros, now: Micros, ledger: &mut Ledger) {
         let Some(server) = self.active.get_mut(&id) else { return };
-        if server.repeats >= MAX_REPEATS {
+        let repeats = server.lagged.filter(|(lagged, _)| *lagged == target).map_or(0, |(_, repeats)| repeats);
+        if repeats >= MAX_REPEATS {
             return self.displaced_by(id, target, Blame::Target, started, now);
         }
-        let pause = REPEAT_PAUSE.times(1 << server.repeats.min(MOST_REPEAT_DOUBLINGS));
-        server.repeats += 1;
+        let pause = REPEAT_PAUSE.times(1 << repeats.min(MOST_REPEAT_DOUBLINGS));
+        server.lagged = Some((target, repeats + 1));
         server.stopped_at.get_or_insert(started);
         self.displace(id, now, now + pause);
         self.pin(id, target, ledger);

@@ -50,8 +50,8 @@ pub struct Server {
     pub starts: u32,
     /// The number of attempts that count against `max_attempts`.
     pub charged: u32,
-    /// How many times the target's registry had not received the stop.
-    pub repeats: u32,
+    /// The target whose registry had not received the stop at the last attempt there, and how many times.
+    pub lagged: Option<(NodeId, u32)>,
     /// Targets that must not be tried again.
     pub excluded: Vec<NodeId>,
     /// The start of the attempt that stopped the server; `None` while the server runs at the source.
@@ -75,7 +75,7 @@ impl Server {
             stage: Stage::Untouched { ready: now },
             starts: 0,
             charged: 0,
-            repeats: 0,
+            lagged: None,
             excluded: Vec::new(),
             stopped_at: None,
             displaced_at: now,

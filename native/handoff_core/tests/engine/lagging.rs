@@ -98,6 +98,34 @@ fn a_target_whose_registry_keeps_lagging_is_given_up() {
 }
 
 #[test]
+fn each_target_whose_registry_lags_has_the_same_patience() {
+    let mut drive = Drive::new(config(), &servers(1), two_targets());
+    let mut targets = Vec::new();
+    for _ in 0..18 {
+        let attempt = drive.poll().remove(0);
+        targets.push(attempt.target.clone());
+        drive.finish(&attempt, Outcome::RetrySame);
+        drive.later(100);
+    }
+    let of = |target| targets.iter().filter(|name| *name == target).count();
+    assert_eq!((of("a@h"), of("b@h")), (9, 9));
+}
+
+#[test]
+fn the_first_pause_for_the_next_target_that_lags_is_short_again() {
+    let mut drive = Drive::new(config(), &servers(1), two_targets());
+    for _ in 0..9 {
+        let attempt = drive.poll().remove(0);
+        drive.finish(&attempt, Outcome::RetrySame);
+        drive.later(100);
+    }
+    let at_the_next = drive.poll().remove(0);
+    drive.finish(&at_the_next, Outcome::RetrySame);
+    assert!(drive.poll().is_empty());
+    assert_eq!(drive.wake, Some(drive.now + Micros::from_millis(4)));
+}
+
+#[test]
 fn a_repeated_attempt_on_the_same_target_waits_for_the_cap_too() {
     let config = Config { max_concurrency_per_target: Some(1), ..config() };
     let mut drive = Drive::new(config, &servers(2), view(vec![node("a@h")]));
