@@ -51,6 +51,21 @@ defmodule Handoff.LearntTest do
     assert_all_run_on(context, keys, [c])
   end
 
+  test "a drain of few moves at a time leaves what other drains have learnt", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 40)
+    # Moves that take less than this are no sign of a slower store.
+    found = %{limit: 24, latency_us: 60_000_000, knee: false}
+    call(a, Learnt, :tell, [identity(context, a), found])
+    for node <- [a, b], do: wait_until(fn -> learnt(context, node) == found end)
+    {:ok, %{moved: 40, concurrency: %{highest: 2}}} = drain(context, a, max_concurrency: 2)
+    assert learnt(context, a) == found
+    moved = map_size(placement(context, [b]))
+    {:ok, report} = drain(context, b)
+    assert report.moved == moved and report.concurrency.highest >= min(moved, 24)
+    assert_all_run_on(context, keys, [c])
+  end
+
   test "a store without a limit: the drain starts with many moves at once", %{a: a} = context do
     assert starts_wide?(context, fn context ->
              start_servers(context, a, 160)

@@ -158,7 +158,8 @@ defmodule DurableHandoff.Drain do
 
   defp look(%{supervisor: supervisor, storing: storing} = drain, about) do
     left_ms = Deadline.left_ms(drain.deadline, Clock.now_us())
-    about |> Map.merge(%{supervisor: supervisor, storing: storing}) |> Look.take(left_ms)
+    own = %{supervisor: supervisor, storing: storing, max_concurrency: drain.options.max_concurrency}
+    about |> Map.merge(own) |> Look.take(left_ms)
   end
 
   defp estimate(%{snapshot: snapshot} = drain, measured) do
@@ -375,7 +376,7 @@ defmodule DurableHandoff.Drain do
     now = Clock.now_us()
     duration_us = now - drain.deadline.begin_us
     {engine, who} = Session.report(drain.session, now)
-    Learnt.tell(drain.storage, Map.get(engine, :learnt))
+    Learnt.tell(drain.storage, Map.get(engine, :learnt), drain.options.max_concurrency)
 
     report =
       Report.new(

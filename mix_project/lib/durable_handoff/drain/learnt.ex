@@ -13,6 +13,8 @@ defmodule DurableHandoff.Drain.Learnt do
   #   * Sending never waits. A node without this library, or with an older version, drops the message.
   #   * The measurement is only a starting point: the limiter checks whether the first moves take as long
   #     (`native/handoff_core/src/limiter.rs`).
+  #   * A limit that is only the `max_concurrency` of its drain (*capped*) counts for no drain that may move more at a
+  #     time, and replaces no higher limit at which moves took about as long.
 
   use GenServer
 
@@ -25,8 +27,10 @@ defmodule DurableHandoff.Drain.Learnt do
   @most_at_a_time 10_000
   @longest_us 86_400_000_000
   @digits 32
+  # Moves take about as long up to this factor: `SAME` of the limiter.
+  @same 1.5
 
-  # By the store's identity: what was learnt, and when.
+  # By the store's identity: what was learnt, and when. A capped limit has the key `capped`.
   defstruct stores: %{}
 
   @typedoc "`limit`: parallel moves. `knee`: true if the store was slower with more, false if more were not tried."
@@ -38,23 +42,28 @@ defmodule DurableHandoff.Drain.Learnt do
 
   @doc """
   What was learnt in the last 15 minutes about the store with this identity
-  (`DurableHandoff.Host.StorageIdentity`).
+  (`DurableHandoff.Host.StorageIdentity`), for a drain that may make `max_concurrency` parallel moves.
   """
-  @spec get(String.t()) :: t() | nil
-  def get(storage) do
-    GenServer.call(__MODULE__, {:get, storage}, @patience_ms)
+  @spec get(String.t(), pos_integer()) :: t() | nil
+  def get(storage, max_concurrency \\ 1) do
+    case GenServer.call(__MODULE__, {:get, storage}, @patience_ms) do
+      %{capped: true, limit: limit} when limit < max_concurrency -> nil
+      learnt -> checked(learnt)
+    end
   catch
     # The application does not run.
     :exit, _reason -> nil
   end
 
   @doc """
-  Sends what a drain has learnt to this node and all connected visible nodes. Sends nothing if it learnt
-  nothing.
+  Sends what a drain with this `max_concurrency` has learnt to this node and all connected visible nodes. Sends
+  nothing if it learnt nothing.
   """
-  @spec tell(String.t(), term()) :: :ok
-  def tell(storage, learnt) do
-    with %{} = learnt <- checked(learnt) do
+  @spec tell(String.t(), term(), pos_integer() | :infinity) :: :ok
+  def tell(storage, learnt, max_concurrency \\ :infinity) do
+    with %{limit: limit, knee: knee} = learnt <- checked(learnt) do
+      learnt = if not knee and limit >= max_concurrency, do: Map.put(learnt, :capped, true), else: learnt
+
       for node <- [node() | Node.list()],
           do: :erlang.send({__MODULE__, node}, {__MODULE__, 1, storage, learnt}, [:nosuspend, :noconnect])
     end
@@ -80,10 +89,15 @@ defmodule DurableHandoff.Drain.Learnt do
   end
 
   @impl true
-  def handle_info({__MODULE__, 1, storage, learnt}, state) when byte_size(storage) == @digits do
-    case checked(learnt) do
-      nil -> {:noreply, state}
-      learnt -> {:noreply, %{state | stores: state.stores |> fresh() |> put(storage, learnt) |> bounded()}}
+  def handle_info({__MODULE__, 1, storage, sent}, state) when byte_size(storage) == @digits do
+    case checked(sent) do
+      nil ->
+        {:noreply, state}
+
+      learnt ->
+        # Releases before there was this key do not send it.
+        learnt = if match?(%{capped: true}, sent), do: Map.put(learnt, :capped, true), else: learnt
+        {:noreply, %{state | stores: state.stores |> fresh() |> put(storage, learnt) |> bounded()}}
     end
   end
 
@@ -95,7 +109,17 @@ defmodule DurableHandoff.Drain.Learnt do
     {:noreply, state}
   end
 
-  defp put(stores, storage, learnt), do: Map.put(stores, storage, {learnt, Clock.now_us()})
+  defp put(stores, storage, learnt) do
+    case stores do
+      %{^storage => {known, _at_us}} when is_map_key(learnt, :capped) and learnt.limit < known.limit ->
+        if learnt.latency_us <= @same * known.latency_us, do: stores, else: put_new(stores, storage, learnt)
+
+      _lower_or_unknown ->
+        put_new(stores, storage, learnt)
+    end
+  end
+
+  defp put_new(stores, storage, learnt), do: Map.put(stores, storage, {learnt, Clock.now_us()})
 
   defp fresh(stores) do
     since_us = Clock.now_us() - @keep_us

@@ -27,12 +27,16 @@ defmodule DurableHandoff.Drain.Look do
   # Limits how long the measurement can delay a short drain on a busy machine.
   @processors_ms 30
 
-  @typedoc "`servers`: how many are to move; `targets`: the names of the nodes that could take them."
+  @typedoc """
+  `servers`: how many are to move, at most `max_concurrency` at a time; `targets`: the names of the nodes that could
+  take them.
+  """
   @type drain :: %{
           supervisor: Host.name(),
           storage: String.t(),
           storing: Storing.t(),
           servers: non_neg_integer(),
+          max_concurrency: pos_integer(),
           targets: [String.t()]
         }
   @type found :: {Learnt.t() | nil, Estimate.measured() | nil}
@@ -43,7 +47,7 @@ defmodule DurableHandoff.Drain.Look do
   """
   @spec take(drain(), left_ms :: integer()) :: found()
   def take(%{servers: servers} = drain, left_ms) do
-    learnt = Learnt.get(drain.storage)
+    learnt = Learnt.get(drain.storage, drain.max_concurrency)
     known = known(drain.supervisor, learnt, Storing.written(drain.storing))
     least = if known, do: @worth_starts, else: @worth_reads
     if learnt != nil or servers < least, do: found(learnt, known), else: look(drain, known, left_ms)

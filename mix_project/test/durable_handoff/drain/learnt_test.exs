@@ -14,6 +14,42 @@ defmodule DurableHandoff.Drain.LearntTest do
     assert {:reply, @learnt, %{stores: %{"store" => _kept}}} = get(Clock.now_us())
   end
 
+  describe "a limit that is only the max_concurrency of its drain" do
+    setup context do
+      %{storage: String.pad_leading("#{context.line}", 32, "0"), wide: %{limit: 50, latency_us: 100_000, knee: false}}
+    end
+
+    test "does not replace a higher one at which moves took about as long", %{storage: storage, wide: wide} do
+      Learnt.tell(storage, wide, 50)
+      Learnt.tell(storage, %{wide | limit: 10, latency_us: 150_000}, 10)
+      assert Learnt.get(storage) == wide
+    end
+
+    test "replaces a higher one if moves take longer now, and a lower one", %{storage: storage, wide: wide} do
+      slower = %{wide | limit: 10, latency_us: 150_001}
+      Learnt.tell(storage, wide, 50)
+      Learnt.tell(storage, slower, 10)
+      assert Learnt.get(storage) == slower
+      higher = %{wide | limit: 20}
+      Learnt.tell(storage, higher, 20)
+      assert Learnt.get(storage) == higher
+    end
+
+    test "counts for no drain that may move more at a time", %{storage: storage, wide: wide} do
+      Learnt.tell(storage, %{wide | limit: 10}, 10)
+      assert Learnt.get(storage, 10) == %{wide | limit: 10}
+      assert Learnt.get(storage, 11) == nil
+    end
+
+    test "is told apart from a knee, and from a search that has not ended", %{storage: storage, wide: wide} do
+      for lower <- [%{wide | limit: 10, knee: true}, %{wide | limit: 9}] do
+        Learnt.tell(storage, wide, 50)
+        Learnt.tell(storage, lower, 10)
+        assert Learnt.get(storage, 50) == lower
+      end
+    end
+  end
+
   @tag :capture_log
   test "a message that the process does not know is logged, and it goes on" do
     pid = Process.whereis(Learnt)
