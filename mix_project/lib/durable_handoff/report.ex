@@ -41,6 +41,9 @@ defmodule DurableHandoff.Report do
   @reasons ~w(no_target sticky_locked capacity deadline failures excluded attempts_exhausted lost_race gone cancelled
               module_missing state_not_stored not_storable kept moved_lately)a
 
+  # Why a rebalance moves nothing, or nothing more (native/handoff_core/src/balance.rs).
+  @idles ~w(within_tolerance too_few_servers no_target node_draining deploy_in_progress unknown_load)a
+
   # The fields of the engine's own report that have the same value or the same unit here.
   @of_engine ~w(total moved left retried gap_us duration_us concurrency attempts failures ended)a
 
@@ -65,18 +68,15 @@ defmodule DurableHandoff.Report do
   @type error :: %{key: term(), module: module(), target: String.t(), attempt: pos_integer(), error: String.t()}
   @type share :: %{name: String.t(), servers: non_neg_integer(), share: float()}
   @typedoc """
+  Why a rebalance moved nothing, or nothing more. The guide "Cordon, move, rebalance" has the meaning of each.
+  """
+  @type idle :: unquote(DurableHandoff.Schema.union(@idles))
+  @typedoc """
   What a rebalance found. `idle`: why it moved nothing, or nothing more. `share`: the number of servers that a
   node should have.
   """
   @type balance :: %{
-          idle:
-            nil
-            | :within_tolerance
-            | :too_few_servers
-            | :no_target
-            | :node_draining
-            | :deploy_in_progress
-            | :unknown_load,
+          idle: nil | idle(),
           excess: non_neg_integer(),
           before: [share()],
           after: [share()]
@@ -119,6 +119,11 @@ defmodule DurableHandoff.Report do
   @doc "Every reason why a server may be left."
   @spec reasons() :: [reason()]
   def reasons, do: @reasons
+
+  @doc false
+  # Every reason why a rebalance moves nothing.
+  @spec idles() :: [idle()]
+  def idles, do: @idles
 
   @doc false
   # The report of a drain from the engine's, which has only the servers that the policy lets move. `about` has the

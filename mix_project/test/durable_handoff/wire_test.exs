@@ -48,7 +48,8 @@ defmodule DurableHandoff.WireTest do
 
   defp same?({:report, id, report}, message) do
     sent = elem(message, 4)
-    id == elem(message, 3) and Map.take(sent, [:total, :moved, :left, :ended, :learnt]) == Map.delete(report, :last)
+    same = Map.take(sent, [:total, :moved, :left, :ended, :learnt, :balance])
+    id == elem(message, 3) and same == Map.delete(report, :last)
   end
 
   defp same?({:drain_request, request, from, what}, message),

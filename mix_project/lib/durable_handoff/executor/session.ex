@@ -125,14 +125,19 @@ defmodule DurableHandoff.Executor.Session do
     {with_ending(report, session.ended), %{executor: executor, executors_lost: Enum.reverse(session.lost)}}
   end
 
-  # The Rust node knows the other drains, so its reasons are used for servers that were never tried.
+  # The Rust node knows the other drains and rebalances, so its reasons are used for servers that were never tried, and
+  # its balance.
   defp with_ending(report, nil), do: report
 
   # The measurement of the Rust node's limiter is used. If this release does not know how the drain ended, the
   # result of the engine in this VM is used.
-  defp with_ending(report, %{left: left, ended: ended, last: last, learnt: learnt}) do
-    concurrency = %{report.concurrency | last: last}
-    Map.merge(report, %{left: left, ended: ended || report.ended, concurrency: concurrency, learnt: learnt})
+  defp with_ending(report, %{last: last, ended: ended} = ending) do
+    balance = if is_map_key(report, :balance), do: Map.take(ending, [:balance]), else: %{}
+
+    report
+    |> Map.merge(Map.take(ending, [:left, :learnt]))
+    |> Map.merge(balance)
+    |> Map.merge(%{ended: ended || report.ended, concurrency: %{report.concurrency | last: last}})
   end
 
   defp take([], session, _now), do: session

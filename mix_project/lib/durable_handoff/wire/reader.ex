@@ -10,6 +10,8 @@ defmodule DurableHandoff.Wire.Reader do
   @max_problems 1_000
   # More than any release will announce.
   @max_goals 64
+  # As many as a Rust node knows at most (`names` of its limits).
+  @max_shares 100_000
   # The Rust side has numbers of 64 bits, and numbers servers with 32 bits.
   @max_number 0xFFFF_FFFF_FFFF_FFFF
   @max_server 0xFFFF_FFFF
@@ -144,10 +146,29 @@ defmodule DurableHandoff.Wire.Reader do
     learnt = DurableHandoff.Drain.Learnt.checked(Map.get(report, :learnt))
     # A later release may end a drain for a reason of its own.
     ended = if ended in [:done, :deadline, :failures, :cancelled], do: ended
-    {:ok, %{total: total, moved: moved, left: left, last: last, ended: ended, learnt: learnt}}
+    read = %{total: total, moved: moved, left: left, last: last, ended: ended, learnt: learnt}
+    {:ok, Map.merge(read, balance(Map.get(report, :balance)))}
   end
 
   defp report(_other), do: {:error, {:field, :report}}
+
+  # Left out if it cannot be read: the source has one of its own.
+  defp balance(%{idle: idle, excess: excess, before: before, after: later}) when is_number_of(excess) do
+    if list_of?(before, @max_shares, &share?/1) and list_of?(later, @max_shares, &share?/1) do
+      # A later release may have a reason of its own.
+      idle = if idle in DurableHandoff.Report.idles(), do: idle
+      %{balance: %{idle: idle, excess: excess, before: before, after: later}}
+    else
+      %{}
+    end
+  end
+
+  defp balance(_none_or_unreadable), do: %{}
+
+  defp share?(%{name: name, servers: servers, share: share} = node),
+    do: map_size(node) == 3 and text?(name) and is_number_of(servers) and is_number(share)
+
+  defp share?(_other), do: false
 
   defp reason?(reason) when reason in [:unknown_drain, :duplicate, :silent, :stopping, :failed], do: true
   defp reason?({:version, got, takes}), do: is_number_of(got) and is_number_of(takes)

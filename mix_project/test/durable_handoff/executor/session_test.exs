@@ -98,6 +98,17 @@ defmodule DurableHandoff.Executor.SessionTest do
                Session.report(session, 9)
     end
 
+    test "takes the balance of a rebalance from the node, which knows the other nodes' rebalances" do
+      shares = [%{name: "a@h", servers: 90, share: 100.0}, %{name: "b@h", servers: 110, share: 100.0}]
+      balance = %{idle: :node_draining, excess: 7, before: shares, after: shares}
+      assert balance_after(%{balance: balance}) == balance
+      assert balance_after(%{balance: %{balance | idle: :of_a_later_release}}) == %{balance | idle: nil}
+      assert %{idle: :unknown_load, excess: 0} = own = balance_after(%{})
+
+      for wrong <- [nil, %{balance | excess: -1}, %{balance | after: [%{name: :a@h, servers: 1, share: 1.0}]}],
+          do: assert(balance_after(%{balance: wrong}) == own)
+    end
+
     test "carries out a cancel at once, by itself" do
       {session, id} = running(3)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
@@ -314,6 +325,21 @@ defmodule DurableHandoff.Executor.SessionTest do
     assert [^id, 1, 1, 1_000_000, [%{name: "a@h"}, %{name: "b@h"}]] = sent(:view)
     assert [^id, 30_000] = sent(:drain_start)
     {received(session, {:started, id}), id}
+  end
+
+  # The balance in the report of a rebalance that the Rust node ends with `extra` in its report.
+  defp balance_after(extra) do
+    job = update_in(job(1).config, &Map.merge(&1, %{goal: :rebalance, tolerance: 0.1, min_servers: 1}))
+    {:ok, session} = Session.start(Sup, job, [{node(), self(), "1.0"}], 0)
+    {[], _wake, session} = poll(session)
+    [id | _rest] = sent(:rebalance_open)
+    {[], _wake, session} = session |> received({:opened, id}) |> poll()
+    session = received(session, {:started, id})
+    report = Map.merge(report(1, 0, %{kept: 1}), extra)
+    session = session |> received({:orders, id, [:finish]}) |> received({:report, id, report})
+    assert {[:finish], _wake, session} = poll(session)
+    assert {%{balance: balance}, %{executors_lost: []}} = Session.report(session, 9)
+    balance
   end
 
   # Polls every 500 ms, as a drain does, and expects no orders before `until`.
