@@ -154,7 +154,9 @@ defmodule DurableHandoff.Drain do
   # One move needs no limit, and shows little about the store. A rebalance moves few of the servers, mostly none, so it
   # does not measure the store.
   defp look(%{why: {:move, _server, _target}}, _about), do: {nil, nil}
-  defp look(%{why: {:rebalance, _settings}}, %{storage: storage}), do: {Learnt.get(storage), nil}
+
+  defp look(%{why: {:rebalance, _settings}, options: options}, %{storage: storage}),
+    do: {Learnt.get(storage, options.max_concurrency), nil}
 
   defp look(%{supervisor: supervisor, storing: storing} = drain, about) do
     left_ms = Deadline.left_ms(drain.deadline, Clock.now_us())

@@ -98,8 +98,9 @@ defmodule DurableHandoff.Plan do
 
   defp estimate(supervisor, moves, options) do
     names = moves |> Enum.map(& &1.target) |> Enum.uniq()
+    keys = Enum.map(moves, & &1.key)
 
-    with %{} = measured <- Estimate.measure(supervisor, Enum.map(moves, & &1.key), Host.connected(names)) do
+    with %{} = measured <- Estimate.measure(supervisor, keys, Host.connected(names), options.max_concurrency) do
       # Which servers have something to store is unknown until they are asked. Half of them is a reasonable
       # guess.
       states = {div(length(moves) + 1, 2), Host.graceful_concurrency(supervisor)}

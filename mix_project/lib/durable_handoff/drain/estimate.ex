@@ -99,11 +99,11 @@ defmodule DurableHandoff.Drain.Estimate do
 
   @doc """
   Measures the store of `supervisor` by reading the states of the servers `keys`, and the processors of the
-  nodes `targets`. Returns nil when the store does not answer. Takes about ten round trips, at most six
-  seconds.
+  nodes `targets`, for a drain with this `max_concurrency`. Returns nil when the store does not answer. Takes about
+  ten round trips, at most six seconds.
   """
-  @spec measure(Host.name(), [term()], [node()]) :: nil | measured()
-  def measure(supervisor, keys, targets) do
+  @spec measure(Host.name(), [term()], [node()], pos_integer()) :: nil | measured()
+  def measure(supervisor, keys, targets, max_concurrency) do
     storage = Host.storage(supervisor)
 
     reads =
@@ -114,7 +114,7 @@ defmodule DurableHandoff.Drain.Estimate do
       measured
       |> with_writes(Host.write_us(storage))
       |> Map.put(:remote_us, Processors.measure(targets))
-      |> with_learnt(storage |> Host.StorageIdentity.of() |> Learnt.get())
+      |> with_learnt(storage |> Host.StorageIdentity.of() |> Learnt.get(max_concurrency))
     end
   end
 

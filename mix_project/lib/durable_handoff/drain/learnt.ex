@@ -45,7 +45,7 @@ defmodule DurableHandoff.Drain.Learnt do
   (`DurableHandoff.Host.StorageIdentity`), for a drain that may make `max_concurrency` parallel moves.
   """
   @spec get(String.t(), pos_integer()) :: t() | nil
-  def get(storage, max_concurrency \\ 1) do
+  def get(storage, max_concurrency) do
     case GenServer.call(__MODULE__, {:get, storage}, @patience_ms) do
       %{capped: true, limit: limit} when limit < max_concurrency -> nil
       learnt -> checked(learnt)

@@ -22,17 +22,17 @@ defmodule DurableHandoff.Drain.LearntTest do
     test "does not replace a higher one at which moves took about as long", %{storage: storage, wide: wide} do
       Learnt.tell(storage, wide, 50)
       Learnt.tell(storage, %{wide | limit: 10, latency_us: 150_000}, 10)
-      assert Learnt.get(storage) == wide
+      assert Learnt.get(storage, 1) == wide
     end
 
     test "replaces a higher one if moves take longer now, and a lower one", %{storage: storage, wide: wide} do
       slower = %{wide | limit: 10, latency_us: 150_001}
       Learnt.tell(storage, wide, 50)
       Learnt.tell(storage, slower, 10)
-      assert Learnt.get(storage) == slower
+      assert Learnt.get(storage, 1) == slower
       higher = %{wide | limit: 20}
       Learnt.tell(storage, higher, 20)
-      assert Learnt.get(storage) == higher
+      assert Learnt.get(storage, 1) == higher
     end
 
     test "counts for no drain that may move more at a time", %{storage: storage, wide: wide} do
