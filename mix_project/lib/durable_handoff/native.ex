@@ -63,6 +63,11 @@ defmodule DurableHandoff.Native do
           {:ok, action()} | {:error, {:unexpected, non_neg_integer()} | :finished | :busy}
   def engine_follow(_engine, _now_us, _action), do: missing()
 
+  # As engine_follow, on a dirty scheduler: for :finish of a large drain, which visits every server that is left.
+  @spec engine_follow_dirty(engine(), now_us :: integer(), action()) ::
+          {:ok, action()} | {:error, {:unexpected, non_neg_integer()} | :finished | :busy}
+  def engine_follow_dirty(_engine, _now_us, _action), do: missing()
+
   @spec engine_view(engine(), now_us :: integer(), view()) :: :ok | {:error, :busy | {:invalid, [String.t()]}}
   def engine_view(_engine, _now_us, _view), do: missing()
 

@@ -5,8 +5,8 @@ defmodule DurableHandoff.Executor.Embedded do
 
   alias DurableHandoff.Native
 
-  # Up to this many servers a poll takes far less than a millisecond, so it may run on a normal scheduler. A
-  # dirty scheduler adds up to 50 microseconds to each poll.
+  # Up to this many servers a poll, or an end that another engine has decided, takes far less than a millisecond, so it
+  # may run on a normal scheduler. A dirty scheduler adds up to 50 microseconds to each call.
   @small_servers 5_000
   @small_nodes 50
 
@@ -25,6 +25,7 @@ defmodule DurableHandoff.Executor.Embedded do
   def poll({engine, false}, now_us), do: Native.engine_poll_dirty(engine, now_us)
 
   @spec follow(t(), integer(), Native.action()) :: {:ok, Native.action()} | {:error, term()}
+  def follow({engine, false}, now_us, :finish), do: Native.engine_follow_dirty(engine, now_us, :finish)
   def follow({engine, _small?}, now_us, action), do: Native.engine_follow(engine, now_us, action)
 
   @spec event(t(), integer(), Native.event()) :: :ok | {:error, term()}
