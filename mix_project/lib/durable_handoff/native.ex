@@ -89,6 +89,10 @@ defmodule DurableHandoff.Native do
   @spec reasons() :: [{atom(), 1..254}]
   def reasons, do: missing()
 
+  # Why a rebalance moves nothing.
+  @spec idles() :: [atom()]
+  def idles, do: missing()
+
   # The defaults of a drain's configuration, and the ranges of its numbers.
   @spec config() :: {map(), [{name :: String.t(), low :: non_neg_integer(), high :: pos_integer()}]}
   def config, do: missing()

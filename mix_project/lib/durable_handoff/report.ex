@@ -42,7 +42,7 @@ defmodule DurableHandoff.Report do
               module_missing state_not_stored not_storable kept moved_lately)a
 
   # Why a rebalance moves nothing, or nothing more (native/handoff_core/src/balance.rs).
-  @idles ~w(within_tolerance too_few_servers no_target node_draining deploy_in_progress unknown_load)a
+  @idles ~w(within_tolerance too_few_servers no_target node_draining deploy_in_progress unknown_release unknown_load)a
 
   # The fields of the engine's own report that have the same value or the same unit here.
   @of_engine ~w(total moved left retried gap_us duration_us concurrency attempts failures ended)a

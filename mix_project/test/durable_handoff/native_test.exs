@@ -46,6 +46,7 @@ defmodule DurableHandoff.NativeTest do
     end
 
     assert Enum.map(Native.reasons(), fn {reason, _code} -> reason end) == Report.reasons()
+    assert Native.idles() == Report.idles()
   end
 
   test "one drain of one server, step by step" do

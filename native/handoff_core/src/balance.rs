@@ -6,8 +6,8 @@
 //!   excess, and no two sources fill the same free slot of a target: each source gets its own part of what
 //!   every target lacks ([`split`]).
 //! - A source ends at most one server below its share. No target ends above its share.
-//! - Nothing moves while a node drains or stops, while nodes run different releases, or while the number of
-//!   servers of a node is unknown or too old.
+//! - Nothing moves while a node drains or stops, while nodes run different releases, while the release of only some
+//!   nodes is known, or while the number of servers of a node is unknown or too old.
 //!
 //! The share of a node is proportional to its weight. Weights are those of placement: the node's total limit
 //! if all nodes have one, else the same for all, times the free part of its machine. A share never exceeds a
@@ -20,6 +20,8 @@
 //! the same ledger already fill that node.
 
 mod split;
+
+use std::collections::BTreeSet;
 
 use crate::config::Config;
 use crate::eligibility::healthy;
@@ -47,18 +49,21 @@ pub enum Idle {
     NodeDraining,
     /// Nodes run different releases.
     DeployInProgress,
+    /// The release of some nodes is known and that of others is not, such as of nodes without this library.
+    UnknownRelease,
     /// The view does not have the source's number of servers, or has numbers older than [`MAX_COUNT_AGE_MS`].
     UnknownLoad,
 }
 
 impl Idle {
     /// Every value.
-    pub const ALL: [Idle; 6] = [
+    pub const ALL: [Idle; 7] = [
         Idle::WithinTolerance,
         Idle::TooFewServers,
         Idle::NoTarget,
         Idle::NodeDraining,
         Idle::DeployInProgress,
+        Idle::UnknownRelease,
         Idle::UnknownLoad,
     ];
 
@@ -70,6 +75,7 @@ impl Idle {
             Idle::NoTarget => "no_target",
             Idle::NodeDraining => "node_draining",
             Idle::DeployInProgress => "deploy_in_progress",
+            Idle::UnknownRelease => "unknown_release",
             Idle::UnknownLoad => "unknown_load",
         }
     }
@@ -206,7 +212,7 @@ fn shares(total: f64, nodes: &[(f64, Option<f64>)]) -> Vec<f64> {
 /// Why nothing may move in the current state of the cluster; `None` if moves are allowed.
 pub fn obstacle(placement: &Placement, config: &Config) -> Option<Idle> {
     let now_ms = placement.now_ms();
-    let mut releases = Vec::new();
+    let mut releases = BTreeSet::new();
     let mut own = false;
     let mut draining = false;
     for (_, node) in placement.nodes() {
@@ -217,15 +223,17 @@ pub fn obstacle(placement: &Placement, config: &Config) -> Option<Idle> {
         } else {
             continue;
         }
-        releases.push(&node.generation);
+        releases.insert(node.generation.as_deref());
     }
-    releases.sort_unstable();
-    releases.dedup();
-    match (draining, releases.len() > 1, own) {
-        (true, _, _) => Some(Idle::NodeDraining),
-        (_, true, _) => Some(Idle::DeployInProgress),
-        (_, _, false) => Some(Idle::UnknownLoad),
-        (false, false, true) => None,
+    let known = releases.iter().flatten().count();
+    if draining {
+        Some(Idle::NodeDraining)
+    } else if known > 1 {
+        Some(Idle::DeployInProgress)
+    } else if releases.len() > 1 {
+        Some(Idle::UnknownRelease)
+    } else {
+        (!own).then_some(Idle::UnknownLoad)
     }
 }
 

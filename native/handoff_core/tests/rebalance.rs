@@ -72,12 +72,19 @@ fn nothing_moves_for_each_idle_reason_and_the_report_has_that_reason() {
         change(&mut view.nodes[at]);
         view
     };
-    let cases: [(Idle, ClusterView); 11] = [
+    let releases = |releases: [Option<&str>; 2]| {
+        let mut view = cluster(100, &[full]);
+        view.nodes.iter_mut().zip(releases).for_each(|(node, release)| node.generation = release.map(str::to_owned));
+        view
+    };
+    let cases: [(Idle, ClusterView); 13] = [
         (Idle::WithinTolerance, cluster(100, &[("b@h", 91)])),
         (Idle::WithinTolerance, cluster(100, &[])),
         (Idle::TooFewServers, cluster(19, &[full])),
         (Idle::NodeDraining, changed(1, |node| node.draining = true)),
-        (Idle::DeployInProgress, changed(1, |node| node.generation = Some("2".into()))),
+        (Idle::DeployInProgress, releases([Some("1"), Some("2")])),
+        (Idle::UnknownRelease, releases([None, Some("2")])),
+        (Idle::UnknownRelease, releases([Some("2"), None])),
         (Idle::UnknownLoad, changed(0, |node| node.servers = None)),
         (Idle::UnknownLoad, changed(1, |node| node.stamp_ms = WALL - 21_000)),
         (Idle::UnknownLoad, changed(0, |node| node.name = "other@h".into())),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use handoff_core::eligibility::{self, Query};
-use handoff_core::{Balance, ClusterView, Config, Reason, StickyPolicy};
+use handoff_core::{Balance, ClusterView, Config, Idle, Reason, StickyPolicy};
 use rustler::types::atom;
 use rustler::{Encoder, Env, NewBinary, NifMap, Term};
 
@@ -61,6 +61,12 @@ fn eligible(Value(view): Value<ClusterView>, Value(question): Value<Question>) -
 #[rustler::nif]
 fn reasons() -> Value<Vec<(Reason, u8)>> {
     Value(Reason::ALL.iter().map(|reason| (*reason, reason.code())).collect())
+}
+
+/// Why a rebalance moves nothing.
+#[rustler::nif]
+fn idles() -> Value<Vec<Idle>> {
+    Value(Idle::ALL.to_vec())
 }
 
 /// The defaults of a configuration, and the ranges of its numbers.
