@@ -198,29 +198,41 @@ defmodule Node.EndpointTest do
     end
 
     test "that is gone occupies no place, and its drain goes on", %{a: a, b: b} = context do
-      start_handoff(context, a)
+      start_cluster(context)
       keys = start_servers(context, a, 4)
-      start_handoff(context, b)
-      await_heartbeats([a, b], context.sup)
-      hold_reads(context)
-      operator = spawn(fn -> receive(do: (:end -> :ok)) end)
       what = %{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}
-      for n <- 1..32, do: send_to(a, {:durable_handoff, 1, :drain_request, n, operator, what})
-      wait_until(fn -> drain_waiters(context, a) == 32 end)
-      send_to(a, {:durable_handoff, 1, :describe, 40, self()})
-      assert_receive {:durable_handoff, 1, :refuse, 40, {:full, "requests", 32}}
-      Process.exit(operator, :kill)
 
-      wait_until(fn ->
-        send_to(a, {:durable_handoff, 1, :describe, 41, self()})
-        assert_receive {:durable_handoff, 1, answer, 41, _what}
-        answer == :description
+      occupy_and_go(context, 4, fn n, operator ->
+        send_to(a, {:durable_handoff, 1, :drain_request, n, operator, what})
       end)
 
       ask(a, 42, context, [])
       SimulatedStore.resume(context.store)
       assert_receive {:durable_handoff, 1, :drain_done, 42, %{moved: 4}}
       assert_all_run_on(context, keys, [b])
+    end
+
+    test "that is gone occupies no place, and its moves go on", %{a: a, b: b} = context do
+      start_cluster(context)
+      keys = start_servers(context, a, 32)
+      what = %{supervisor: inspect(context.sup), to: Atom.to_string(b), timeout_ms: nil}
+
+      occupy_and_go(context, 32, fn n, operator ->
+        send_to(a, {:durable_handoff, 1, :move_request, n, operator, Map.put(what, :key, "s#{n}")})
+      end)
+
+      SimulatedStore.resume(context.store)
+      await_all_on(context, keys, [b])
+    end
+
+    test "that is gone before its drain has begun: the drain begins", %{a: a, b: b} = context do
+      start_cluster(context)
+      keys = start_servers(context, a, 4)
+      operator = spawn(fn -> receive(do: (:end -> :ok)) end)
+      Process.exit(operator, :kill)
+      what = %{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}
+      send_to(a, {:durable_handoff, 1, :drain_request, 1, operator, what})
+      await_all_on(context, keys, [b])
     end
 
     test "gets a refusal with the reason for an impossible request", %{a: a} = context do
@@ -282,6 +294,23 @@ defmodule Node.EndpointTest do
     assert {:ok, %{total: 5, moved: 5, executor: :embedded} = report} = await_task(draining)
     assert_all_run_on(context, keys, [b])
     report.executors_lost
+  end
+
+  # An operator that has as many requests as are answered at a time, of which `held` wait for the store, and dies.
+  defp occupy_and_go(%{a: a} = context, held, request) do
+    hold_reads(context)
+    operator = spawn(fn -> receive(do: (:end -> :ok)) end)
+    for n <- 1..32, do: request.(n, operator)
+    await_held(context, held)
+    send_to(a, {:durable_handoff, 1, :describe, 40, self()})
+    assert_receive {:durable_handoff, 1, :refuse, 40, {:full, "requests", 32}}
+    Process.exit(operator, :kill)
+
+    wait_until(fn ->
+      send_to(a, {:durable_handoff, 1, :describe, 41, self()})
+      assert_receive {:durable_handoff, 1, answer, 41, _what}
+      answer == :description
+    end)
   end
 
   defp announce(node, pid, accepting \\ true),

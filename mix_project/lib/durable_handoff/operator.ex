@@ -5,7 +5,7 @@ defmodule DurableHandoff.Operator do
   #
   # Each function runs in a process of its own and ends when the answer is sent. Guarantees: every request is
   # answered once, with a result or with a refusal that gives the reason; progress is sent every 500 ms. When the
-  # operator is gone the request ends, and a drain or rebalance that has begun goes on. No name from outside becomes an
+  # operator is gone a drain, rebalance or move begins or goes on, and the request ends. No name from outside becomes an
   # atom.
 
   alias DurableHandoff.{Cordon, Host, Log, Report, Schema, Status, Wire}
@@ -85,9 +85,9 @@ defmodule DurableHandoff.Operator do
          do: {:ok, Wire.plan(request, planned(plan))}
   end
 
-  defp rebalance(name, overrides, %{dry_run: false}, whom) do
-    progress = fn -> with %{rebalance: %{progress: progress}} <- Status.read(name), do: progress end
-    watched(fn -> DurableHandoff.rebalance(name, overrides) end, progress, whom)
+  defp rebalance(name, overrides, %{dry_run: false}, {request, _from} = whom) do
+    status = fn -> with %{rebalance: %{state: :running} = status} <- Status.read(name), do: status, else: (_ -> nil) end
+    fn -> DurableHandoff.rebalance(name, overrides) end |> watched(status, whom) |> drained(request)
   end
 
   @doc "Moves one server, wherever in the cluster it runs."
@@ -102,7 +102,7 @@ defmodule DurableHandoff.Operator do
 
     result =
       with {:ok, name} <- find(what.supervisor),
-           {:ok, moved} <- guarded(fn -> DurableHandoff.move(name, what.key, options) end) do
+           {:ok, moved} <- watched(fn -> DurableHandoff.move(name, what.key, options) end, &moving/0, {request, from}) do
         gap_us = round(moved.gap_ms * 1_000)
         move = %{from: "#{moved.from}", to: "#{moved.to}", gap_us: gap_us, attempts: moved.attempts}
         {:ok, Wire.move_done(request, move)}
@@ -113,6 +113,9 @@ defmodule DurableHandoff.Operator do
 
     answer(result, request, from)
   end
+
+  # A move sends no progress, and may have begun.
+  defp moving, do: %{progress: nil}
 
   defp change(name, %{cordon: true}), do: Cordon.cordon(name)
   defp change(name, %{cordon: false}), do: Cordon.uncordon(name)
@@ -146,31 +149,34 @@ defmodule DurableHandoff.Operator do
     end
   end
 
-  defp drain(name, overrides, %{dry_run: false}, whom) do
-    progress = fn -> with %{progress: progress} <- Status.read(name), do: progress end
-    watched(fn -> DurableHandoff.drain(name, overrides) end, progress, whom)
+  defp drain(name, overrides, %{dry_run: false}, {request, _from} = whom) do
+    status = fn -> with %{state: :draining} = status <- Status.read(name), do: status, else: (_ -> nil) end
+    fn -> DurableHandoff.drain(name, overrides) end |> watched(status, whom) |> drained(request)
   end
 
-  # Runs a drain or a rebalance, and sends its progress meanwhile. When the operator is gone this ends, with the process
-  # that waits for the Drainer: a rebalance can run for an hour, and the next operator needs the place.
-  defp watched(work, progress, {request, from} = whom) do
+  defp drained(result, request),
+    do: with({:ok, %Report{} = report} <- result, do: {:ok, Wire.drain_done(request, Report.to_engine(report))})
+
+  # Runs `work` and returns its result. Meanwhile sends the progress of what `status` says; nil: nothing has begun. When
+  # the operator is gone this ends as soon as something has begun, with the process that waits for it: a rebalance can run
+  # for an hour, and the next operator needs the place.
+  defp watched(work, status, {_request, from} = whom) do
     Process.flag(:trap_exit, true)
-    {_pid, drained} = :erlang.spawn_opt(fn -> exit({:drained, guarded(work)}) end, [:link, :monitor])
-
-    with {:ok, report} <- await(progress, %{gone: Process.monitor(from), drained: drained}, whom),
-         do: {:ok, Wire.drain_done(request, Report.to_engine(report))}
+    {_pid, ended} = :erlang.spawn_opt(fn -> exit({:ended, guarded(work)}) end, [:link, :monitor])
+    await(status, %{ended: ended, gone: Process.monitor(from)}, whom)
   end
 
-  defp await(progress, %{gone: gone, drained: drained} = monitors, {request, from} = whom) do
+  defp await(status, %{ended: ended, gone: gone} = monitors, {request, from} = whom) do
     receive do
-      {:DOWN, ^drained, :process, _pid, {:drained, {:ok, %Report{} = report}}} -> {:ok, report}
-      {:DOWN, ^drained, :process, _pid, {:drained, {:error, reason}}} -> {:error, reason}
-      {:DOWN, ^drained, :process, _pid, reason} -> {:error, {:drain_failed, reason}}
-      {:DOWN, ^gone, :process, _operator, _reason} -> exit(:shutdown)
+      {:DOWN, ^ended, :process, _pid, {:ended, result}} -> result
+      {:DOWN, ^ended, :process, _pid, reason} -> {:error, {:drain_failed, reason}}
+      {:DOWN, ^gone, :process, _operator, _reason} -> await(status, %{monitors | gone: nil}, whom)
     after
       @step_ms ->
-        with %{} = counts <- progress.(), do: tell(from, Wire.drain_step(request, counts))
-        await(progress, monitors, whom)
+        begun = status.()
+        if begun != nil and gone == nil, do: exit(:shutdown)
+        with %{progress: %{} = counts} <- begun, do: tell(from, Wire.drain_step(request, counts))
+        await(status, monitors, whom)
     end
   end
 
