@@ -84,6 +84,17 @@ defmodule Handoff.StartTest do
       assert :ok = await_task(stopping)
     end
 
+    @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
+    test "keeps the time that a graceful shutdown of few servers at a time takes", %{a: a} = context do
+      handoff = [timeout_ms: 30_000, shutdown_budget_ms: 30_000]
+      app = start_handoff(context, a, handoff_on_shutdown: handoff, graceful_shutdown_concurrency: 2)
+      start_servers(context, a, 20)
+      listen_to_log(context, a)
+      :ok = stop_children(a, app)
+      # Ten writes, one after the other, twice as long as they are expected to take.
+      assert {:warning, %{graceful_ms: 1_000}} = await_log(a, :drain_cut)
+    end
+
     test "is reduced by the time since the node was told to stop", %{b: b} = context do
       leaving = start_node()
       {:ok, _apps} = call(leaving, Application, :ensure_all_started, [:durable_handoff])

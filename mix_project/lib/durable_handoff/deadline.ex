@@ -34,7 +34,7 @@ defmodule DurableHandoff.Deadline do
   # `passed_ms`, less the time that the graceful shutdown needs after it, and at most `timeout_ms`. The
   # graceful shutdown keeps its whole `graceful_shutdown_total_timeout_ms` where the budget was made for both
   # (it is at least the sum of the two). A smaller budget cannot hold that: there the graceful shutdown keeps
-  # what storing the servers of this node is expected to take (`graceful_need_ms/2`). A drain gets an eighth
+  # what storing the servers of this node is expected to take (`graceful_need_ms/3`). A drain gets an eighth
   # of what is left in any case, so that the most important servers move.
 
   @enforce_keys [:begin_us, :end_us]
@@ -85,8 +85,6 @@ defmodule DurableHandoff.Deadline do
   @let_go_share 4
   # Nodes normally answer in a millisecond. A node that hangs delays the drain once, by this time.
   @longest_ask_ms 500
-  # The number of servers that DurableServer stops at a time.
-  @graceful_at_a_time 50
   # The graceful shutdown may take this many times its expected time, and at least the second number.
   @graceful_factor 2
   @least_graceful_ms 500
@@ -140,16 +138,17 @@ defmodule DurableHandoff.Deadline do
   end
 
   @doc """
-  What the graceful shutdown of `servers` servers is expected to take, in milliseconds: it stops
-  #{@graceful_at_a_time} at a time, each with one write of `write_ms`. Twice that, for what their
-  `terminate/2` does.
+  What the graceful shutdown of `servers` servers is expected to take, in milliseconds: it stops `at_a_time` of
+  them at a time, each with one write of `write_ms`. Twice that, for what their `terminate/2` does.
 
-      iex> DurableHandoff.Deadline.graceful_need_ms(5_000, 10)
+      iex> DurableHandoff.Deadline.graceful_need_ms(5_000, 50, 10)
       2_000
+      iex> DurableHandoff.Deadline.graceful_need_ms(5_000, 5, 10)
+      20_000
   """
-  @spec graceful_need_ms(non_neg_integer(), number()) :: non_neg_integer()
-  def graceful_need_ms(servers, write_ms) do
-    rounds = div(servers + @graceful_at_a_time - 1, @graceful_at_a_time)
+  @spec graceful_need_ms(non_neg_integer(), at_a_time :: pos_integer(), number()) :: non_neg_integer()
+  def graceful_need_ms(servers, at_a_time, write_ms) do
+    rounds = div(servers + at_a_time - 1, at_a_time)
     max(ceil(@graceful_factor * rounds * write_ms), @least_graceful_ms)
   end
 

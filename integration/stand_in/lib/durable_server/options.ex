@@ -23,6 +23,7 @@ defmodule DurableServer.Options do
     sticky_placement: %{},
     graceful_shutdown_timeout_ms: 30_000,
     graceful_shutdown_total_timeout_ms: 55_000,
+    graceful_shutdown_concurrency: 50,
     restart_start_timeout_ms: 30_000
   ]
 

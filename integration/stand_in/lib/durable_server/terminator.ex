@@ -10,8 +10,6 @@ defmodule DurableServer.Terminator do
 
   alias DurableServer.{Config, LifecycleManager}
 
-  @at_a_time 50
-
   @spec start_link(Config.t()) :: GenServer.on_start()
   def start_link(config), do: GenServer.start_link(__MODULE__, config)
 
@@ -29,7 +27,7 @@ defmodule DurableServer.Terminator do
     config.dynamic_supervisor
     |> DynamicSupervisor.which_children()
     |> Task.async_stream(fn {_id, pid, _type, _modules} -> stop(pid, config, deadline) end,
-      max_concurrency: @at_a_time,
+      max_concurrency: config.graceful_shutdown_concurrency,
       ordered: false,
       timeout: :infinity
     )

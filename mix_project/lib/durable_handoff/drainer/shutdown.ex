@@ -71,5 +71,7 @@ defmodule DurableHandoff.Drainer.Shutdown do
   end
 
   defp need_ms(_supervisor, %{shutdown_budget_ms: nil}), do: 0
-  defp need_ms(supervisor, _options), do: Deadline.graceful_need_ms(Host.count(supervisor), @assumed_write_ms)
+
+  defp need_ms(supervisor, _options),
+    do: Deadline.graceful_need_ms(Host.count(supervisor), Host.graceful_concurrency(supervisor), @assumed_write_ms)
 end
