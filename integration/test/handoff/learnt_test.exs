@@ -24,7 +24,7 @@ defmodule Handoff.LearntTest do
     end)
   end
 
-  defp learnt(context, node), do: call(node, Learnt, :get, [identity(context, node)])
+  defp learnt(context, node), do: call(node, Learnt, :get, [identity(context, node), 1])
 
   defp identity(context, node) do
     storage = call(node, DurableHandoff.Host, :storage, [context.sup])
@@ -112,12 +112,12 @@ defmodule Handoff.LearntTest do
     send({Learnt, a}, {Learnt, 1, "short", valid})
     send({Learnt, a}, {Learnt, 1, :no_text, valid})
     send({Learnt, a}, {Learnt, 2, storage.(1), valid})
-    assert call(a, Learnt, :get, [storage.(1)]) == nil
+    assert call(a, Learnt, :get, [storage.(1), 1]) == nil
 
     for number <- 1..100, do: send({Learnt, a}, {Learnt, 1, storage.(number), Map.put(valid, :more, number)})
-    assert call(a, Learnt, :get, [storage.(100)]) == valid
-    assert call(a, Learnt, :get, [storage.(1)]) == nil
-    kept = for number <- 1..100, call(a, Learnt, :get, [storage.(number)]), do: number
+    assert call(a, Learnt, :get, [storage.(100), 1]) == valid
+    assert call(a, Learnt, :get, [storage.(1), 1]) == nil
+    kept = for number <- 1..100, call(a, Learnt, :get, [storage.(number), 1]), do: number
     assert length(kept) == 64
   end
 end

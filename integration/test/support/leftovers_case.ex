@@ -43,18 +43,18 @@ defmodule LeftoversCase do
   end
 
   @doc """
-  Starts the server "blocker" on `node`. Every drain there moves it first, and it does not stop until
-  `unblock/1`. So a drain with one attempt at a time has moved no server at its deadline.
+  Starts the server `key` on `node`. The next drain there moves it first, and it does not stop until
+  `unblock/2`. So a drain with one attempt at a time has moved no server at its deadline.
   """
-  @spec block_drain(map(), node()) :: :ok
-  def block_drain(context, node) do
-    ClusterCase.start_server(context, node, Servers.Troublesome, "blocker", %{count: 0})
-    Servers.Troublesome.arm(node, "blocker", :terminate, :hang)
+  @spec block_drain(map(), node(), String.t()) :: :ok
+  def block_drain(context, node, key \\ "blocker") do
+    ClusterCase.start_server(context, node, Servers.Troublesome, key, %{count: 0})
+    Servers.Troublesome.arm(node, key, :terminate, :hang)
   end
 
-  @doc "Lets the blocker on `node` stop."
-  @spec unblock(node()) :: boolean()
-  def unblock(node), do: Servers.Troublesome.disarm(node, "blocker", :terminate)
+  @doc "Lets the blocker `key` on `node` stop."
+  @spec unblock(node(), String.t()) :: boolean()
+  def unblock(node, key \\ "blocker"), do: Servers.Troublesome.disarm(node, key, :terminate)
 
   @doc "The phases of the servers that the receiver on `node` has to start."
   @spec active(map(), node()) :: %{String.t() => term()}
