@@ -8,7 +8,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use handoff_wire::{AGENT_PROCESS, Describe, Description, Message, RequestId};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::time::timeout;
 
 use super::exit::Exit;
@@ -32,7 +32,7 @@ pub(super) struct Agent<'a> {
     silence: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NoAnswer {
     Unreachable(String),
     Refused(String),
@@ -69,6 +69,13 @@ impl NoAnswer {
             NoAnswer::Incomplete(why) => why.clone(),
         });
         self.exit()
+    }
+}
+
+/// As its text.
+impl Serialize for NoAnswer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.text())
     }
 }
 
@@ -135,7 +142,7 @@ impl<'a> Agent<'a> {
             match inbound {
                 Inbound::PeerUp { .. } => {}
                 Inbound::PeerDown { peer } if *peer != *self.name.to_string() => {}
-                Inbound::PeerDown { .. } => return Err(NoAnswer::Lost("the connection has ended".to_owned())),
+                Inbound::PeerDown { .. } => return Err(agent_lost(Some("noconnection"))),
                 Inbound::Down { reason, .. } => return Err(self.down(reason)),
                 Inbound::Message(delivery) => match Message::from_checked(&delivery.payload) {
                     Ok(Message::Refuse(refuse)) if refuse.id.is_none_or(|id| id.0 == self.request.0) => {
@@ -152,10 +159,9 @@ impl<'a> Agent<'a> {
     }
 
     fn down(&self, reason: Option<String>) -> NoAnswer {
-        match &*reason.unwrap_or_else(|| "unknown".to_owned()) {
-            "noproc" if !self.answered => NoAnswer::Refused("durable_handoff does not run there".to_owned()),
-            "noconnection" => NoAnswer::Lost("the connection has ended".to_owned()),
-            reason => NoAnswer::Lost(format!("its agent has ended ({reason})")),
+        match reason.as_deref() {
+            Some(NO_AGENT) if !self.answered => NoAnswer::Refused("durable_handoff does not run there".to_owned()),
+            reason => agent_lost(reason),
         }
     }
 
@@ -208,7 +214,18 @@ fn no_supervisor() -> NoAnswer {
     NoAnswer::Refused("no supervisor there has a Drainer".to_owned())
 }
 
-fn agent_process() -> Process {
+/// The reason of a monitor of an agent that does not exist.
+pub(super) const NO_AGENT: &str = "noproc";
+
+/// What the end of an agent for this reason means.
+pub(super) fn agent_lost(reason: Option<&str>) -> NoAnswer {
+    NoAnswer::Lost(match reason {
+        Some("noconnection") => "the connection has ended".to_owned(),
+        reason => format!("its agent has ended ({})", reason.unwrap_or("unknown")),
+    })
+}
+
+pub(super) fn agent_process() -> Process {
     Process::Name(AGENT_PROCESS.to_owned())
 }
 
@@ -217,7 +234,7 @@ pub(super) fn why(error: &DialError) -> String {
     error.cause().map_or_else(|| error.to_string(), |cause| format!("{error}; {}", cause.advice()))
 }
 
-fn unreachable(why: impl fmt::Display) -> NoAnswer {
+pub(super) fn unreachable(why: impl fmt::Display) -> NoAnswer {
     NoAnswer::Unreachable(why.to_string())
 }
 

@@ -35,6 +35,12 @@ impl Exit {
         (Exit::Interrupted, "interrupted; what was asked for goes on"),
     ];
 
+    /// The worse of the codes of two nodes: a lost node before a refusal, and that before servers that were left.
+    pub fn worse(self, other: Exit) -> Exit {
+        let order = [Exit::Lost, Exit::Unreachable, Exit::Refused, Exit::Left];
+        order.into_iter().find(|exit| [self, other].contains(exit)).unwrap_or(Exit::Done)
+    }
+
     /// The list of exit codes for `--help`.
     pub fn help() -> String {
         let line = |(exit, text): (Exit, &str)| format!("  {:>3}  {text}\n", exit as u8);
@@ -51,6 +57,12 @@ impl From<Exit> for ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lost_node_is_worse_than_a_refusal_and_that_than_servers_that_were_left() {
+        assert_eq!(Exit::Lost.worse(Exit::Refused), Exit::Lost);
+        assert_eq!((Exit::Left.worse(Exit::Refused), Exit::Done.worse(Exit::Left)), (Exit::Refused, Exit::Left));
+    }
 
     #[test]
     fn exit_codes_keep_their_numbers_and_each_has_a_description() {

@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use handoff_wire::{AGENT_PROCESS, Describe, Description, Message, RequestId};
+use handoff_wire::{Describe, Description, Message, RequestId};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::agent::{say, show_as, why};
+use super::agent::{NO_AGENT, NoAnswer, agent_lost, agent_process, say, show_as, unreachable, why};
 use super::columns::columns;
 use super::exit::Exit;
 use super::run::{random_creation, start};
 use crate::distribution::dial::dial;
 use crate::distribution::dialler::nodes_known_by;
 use crate::distribution::found::nodes_at;
-use crate::distribution::{Inbound, MonitorRef, Node, Process, Seed};
+use crate::distribution::{Inbound, Node, Seed};
 use crate::service::overview::SupervisorLine;
 use crate::settings::Settings;
 
@@ -26,8 +26,11 @@ const ANSWERS: Duration = Duration::from_secs(3);
 #[derive(Debug, Serialize)]
 pub struct NodeLine {
     pub name: String,
-    /// The release of the library on that node; absent when the library does not run there.
+    /// The release of the library on that node; absent when the library does not run there, or when there is an error.
     pub library: Option<String>,
+    /// Why the node has not described itself, although it may have the library.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<NoAnswer>,
     pub supervisors: Vec<SupervisorLine>,
     /// See [`Description::knows`].
     #[serde(skip)]
@@ -50,7 +53,16 @@ pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
         });
         return Ok(Exit::Unreachable);
     }
-    Ok(Exit::Done)
+    Ok(say_errors(&lines))
+}
+
+/// Prints which nodes have not described themselves. Returns the exit code for them.
+pub(super) fn say_errors(lines: &[NodeLine]) -> Exit {
+    let errors = lines.iter().filter_map(|line| Some((&line.name, line.error.as_ref()?)));
+    errors.fold(Exit::Done, |exit, (name, error)| {
+        say(&format!("{name}: {}", error.text()));
+        exit.worse(error.exit())
+    })
 }
 
 /// Dials the given nodes, the nodes that these know, and so on. Returns why each of the others failed.
@@ -97,47 +109,65 @@ pub(super) async fn connect_all(node: &Node, settings: &Settings) -> Vec<String>
 /// Asks every agent for its description. A node without an agent is listed by its name alone.
 pub(super) async fn ask(node: &Node) -> anyhow::Result<Vec<NodeLine>> {
     let Some(mut mailbox) = node.register("durable_handoff_operator") else { anyhow::bail!("a name is taken") };
-    let mut lines: BTreeMap<String, Option<Description>> = BTreeMap::new();
-    let mut waiting: BTreeMap<String, MonitorRef> = BTreeMap::new();
+    let request = RequestId(1);
+    let mut lines: BTreeMap<String, NodeLine> = BTreeMap::new();
+    let mut waiting: BTreeSet<String> = BTreeSet::new();
     for peer in node.peers().into_iter().filter(|peer| !peer.hidden) {
-        let agent = Process::Name(AGENT_PROCESS.to_owned());
         // The monitor is set before the request, so that a node without an agent answers with `noproc`.
-        let monitor = node.monitor(&mailbox, &peer.name, agent.clone());
-        let question = Message::from(Describe { request: RequestId(1), from: mailbox.pid.clone() });
-        if node.send(&peer.name, &mailbox.pid, &agent, question.to_term()).is_ok() {
-            waiting.insert(peer.name.clone(), monitor);
-        }
-        lines.insert(peer.name, None);
+        node.monitor(&mailbox, &peer.name, agent_process());
+        let question = Message::from(Describe { request, from: mailbox.pid.clone() });
+        let error = match node.send(&peer.name, &mailbox.pid, &agent_process(), question.to_term()) {
+            Ok(()) => {
+                waiting.insert(peer.name.clone());
+                NoAnswer::Lost(format!("no answer for {} s", ANSWERS.as_secs()))
+            }
+            Err(error) => unreachable(error),
+        };
+        lines.insert(peer.name.clone(), NodeLine::without(peer.name, Some(error)));
     }
     let answers = async {
         while !waiting.is_empty() {
-            match mailbox.receive().await {
-                Some(Inbound::Message(delivery)) => {
-                    if let Ok(Message::Description(description)) = Message::from_checked(&delivery.payload) {
-                        waiting.remove(&*delivery.peer);
-                        lines.insert(delivery.peer.to_string(), Some(description));
+            let Some(inbound) = mailbox.receive().await else { break };
+            let line = match inbound {
+                Inbound::Message(delivery) => match Message::from_checked(&delivery.payload) {
+                    Ok(Message::Description(description)) => NodeLine::of(delivery.peer.to_string(), description),
+                    Ok(Message::Refuse(refuse)) if refuse.id.is_none_or(|id| id.0 == request.0) => {
+                        let error = NoAnswer::Refused(refuse.reason.to_string());
+                        NodeLine::without(delivery.peer.to_string(), Some(error))
                     }
+                    _ => continue,
+                },
+                Inbound::Down { peer, reason, .. } if reason.as_deref() == Some(NO_AGENT) => {
+                    NodeLine::without(peer.to_string(), None)
                 }
-                Some(Inbound::Down { peer, .. } | Inbound::PeerDown { peer }) => {
-                    waiting.remove(&*peer);
+                Inbound::Down { peer, reason, .. } => {
+                    NodeLine::without(peer.to_string(), Some(agent_lost(reason.as_deref())))
                 }
-                Some(Inbound::PeerUp { .. }) => {}
-                None => break,
+                Inbound::PeerDown { peer } => {
+                    NodeLine::without(peer.to_string(), Some(agent_lost(Some("noconnection"))))
+                }
+                Inbound::PeerUp { .. } => continue,
+            };
+            if waiting.remove(&line.name) {
+                lines.insert(line.name.clone(), line);
             }
         }
     };
-    // A node that does not answer in time is listed by its name alone.
     let _in_time = timeout(ANSWERS, answers).await;
-    Ok(lines.into_iter().map(|(name, description)| line(name, description)).collect())
+    Ok(lines.into_values().collect())
 }
 
-fn line(name: String, description: Option<Description>) -> NodeLine {
-    let Some(description) = description else {
-        return NodeLine { name, library: None, supervisors: Vec::new(), knows: Vec::new() };
-    };
-    let now_ms = description.now_ms;
-    let supervisors = description.supervisors.into_iter().map(|info| SupervisorLine::new(info, now_ms)).collect();
-    NodeLine { name, library: Some(description.release), supervisors, knows: description.knows }
+impl NodeLine {
+    fn of(name: String, description: Description) -> NodeLine {
+        let now_ms = description.now_ms;
+        let supervisors = description.supervisors.into_iter().map(|info| SupervisorLine::new(info, now_ms)).collect();
+        NodeLine { name, library: Some(description.release), error: None, supervisors, knows: description.knows }
+    }
+
+    /// A node that has not described itself.
+    fn without(name: String, error: Option<NoAnswer>) -> NodeLine {
+        NodeLine { name, library: None, error, supervisors: Vec::new(), knows: Vec::new() }
+    }
 }
 
 fn table(lines: &[NodeLine]) -> String {
@@ -172,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_node_without_the_library_is_listed() {
-        let lines = [NodeLine { name: "a@h".to_owned(), library: None, supervisors: vec![], knows: vec![] }];
+        let lines = [NodeLine::without("a@h".to_owned(), None)];
         assert_eq!(
             table(&lines),
             "NODE  LIBRARY  SUPERVISOR  RELEASE  AGE  SERVERS  STATE\na@h   -        -           -        -    -        -\n"

@@ -1,7 +1,7 @@
 //! `rebalance`: has every node move the servers that it has above its share.
 //!
 //! Guarantee: each node decides what to move, and continues when this command ends. The result lists every
-//! node that has the supervisor, with the number of servers moved or the reason why the node did not answer.
+//! node that has or may have the supervisor, with the number of servers moved or the reason why the node did not answer.
 
 mod choice;
 mod result;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::agent::{Agent, NoAnswer, say, show};
 use super::drain::bar::Bar;
 use super::exit::Exit;
-use super::nodes::{ask, connect_all};
+use super::nodes::{ask, connect_all, say_errors};
 use super::run::{random_creation, start};
 use crate::distribution::{Node, names};
 use crate::settings::Settings;
@@ -72,7 +72,8 @@ pub async fn rebalance(settings: Settings, flags: RebalanceFlags) -> anyhow::Res
         Err((why, exit)) => {
             node.stop();
             say(&why);
-            return Ok(exit);
+            let errors = say_errors(&lines);
+            return Ok(if exit == Exit::Settings { exit } else { exit.worse(errors) });
         }
     };
     let mut bar = Bar::new();
@@ -102,9 +103,9 @@ async fn ask_all(
     let mut answers: BTreeMap<String, OfNode> = BTreeMap::new();
     let mut working = JoinSet::new();
     let (steps, mut progress) = mpsc::channel(STEPS);
-    for Asked { name, too_old, .. } in asked {
-        if let Some(why) = too_old {
-            answers.insert(name.clone(), Err(NoAnswer::Refused(why.clone())));
+    for Asked { name, error, .. } in asked {
+        if let Some(why) = error {
+            answers.insert(name.clone(), Err(why.clone()));
             continue;
         }
         let (node, name, supervisor) = (node.clone(), name.clone(), supervisor.to_owned());

@@ -185,3 +185,41 @@ fn a_rebalance_asks_every_node_and_shows_the_sum() {
     let output = ask(&["rebalance", "--connect", &giver, "--supervisor", "MyApp.Durabel"]);
     assert!(text(&output.stderr).contains("did you mean MyApp.Durable?"), "{output:?}");
 }
+
+/// A node that knows another one, whose AGENT is `other`.
+fn two_nodes(other: &str) -> (Process, String, Process, String) {
+    let (second, silent) = agent(otps()[0], other);
+    let name = node_name("beam");
+    let mut first = otps()[0].run(&name, OPERATOR, &[("AGENT", "moves"), ("OTHER", &silent)], &[]);
+    first.line("up");
+    (first, name, second, silent)
+}
+
+#[test]
+fn a_node_that_does_not_describe_itself_has_a_row_with_the_reason_and_sets_the_exit_code() {
+    for (mode, code, why) in [("silent", 7, "no answer for 3 s"), ("full", 6, "it takes at most 32 requests")] {
+        let (_first, name, _second, silent) = two_nodes(mode);
+        let of = |output: &Written, field: &str| {
+            let json = output.json();
+            let rows = json.get("nodes").unwrap_or(&json).as_array().expect("a list").clone();
+            rows.iter().find(|row| row[field] == *silent).expect("it is listed").clone()
+        };
+        let row = of(&ended(code, &["rebalance", "--connect", &name, "--dry-run", "--json"]), "node");
+        assert_eq!((&row["error"], &row["before"], &row["moved"]), (&why.into(), &().into(), &0.into()));
+        let row = of(&ended(code, &["nodes", "--connect", &name, "--json"]), "name");
+        assert_eq!((&row["error"], &row["library"]), (&why.into(), &().into()));
+        let Written { out, err } = ended(code, &["nodes", "--connect", &name]);
+        assert!(out.contains(&silent) && err.contains(&format!("{silent}: {why}")), "{out}{err}");
+        // It may have the supervisor.
+        let said = ended(code, &["rebalance", "--connect", &name, "--supervisor", "Other"]).err;
+        assert!(said.contains("no node has Other") && said.contains(&format!("{silent}: {why}")), "{said}");
+    }
+}
+
+#[test]
+fn a_node_without_an_agent_is_no_error_of_a_command_for_all_nodes() {
+    let (_first, name, _second, without) = two_nodes("none");
+    let output = ended(0, &["rebalance", "--connect", &name, "--dry-run"]);
+    assert!(!output.out.lines().any(|line| line.starts_with(&without)), "{output:?}");
+    assert!(ended(0, &["nodes", "--connect", &name]).out.contains(&without));
+}

@@ -4,19 +4,21 @@ use std::collections::BTreeSet;
 
 use handoff_wire::REBALANCE_SETTINGS;
 
+use crate::commands::agent::NoAnswer;
 use crate::commands::exit::Exit;
 use crate::commands::nodes::NodeLine;
 
-/// A node that has the supervisor.
+/// A node that has the supervisor, or may have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) name: String,
-    pub(super) servers: u64,
+    /// `None` if the node has not described itself.
+    pub(super) servers: Option<u64>,
     /// Why this node cannot be asked.
-    pub(super) too_old: Option<String>,
+    pub(super) error: Option<NoAnswer>,
 }
 
-/// Returns the named supervisor, or the only one, and its nodes. `settings` says whether the request has
+/// Returns the named supervisor, or the only one, and the nodes that have it or may have it. `settings` says whether the request has
 /// settings that earlier releases would ignore.
 pub(super) fn choose(
     lines: &[NodeLine],
@@ -40,6 +42,9 @@ pub(super) fn choose(
         }
     };
     let asked = lines.iter().filter_map(|line| {
+        if line.error.is_some() {
+            return Some(Asked { name: line.name.clone(), servers: None, error: line.error.clone() });
+        }
         let found = line.supervisors.iter().find(|found| found.name == supervisor)?;
         let release = line.library.as_deref().unwrap_or("of an unknown release");
         let missing = match (found.cordoned, settings && !line.knows.iter().any(|known| known == REBALANCE_SETTINGS)) {
@@ -47,8 +52,8 @@ pub(super) fn choose(
             (_, true) => Some("--tolerance, --min-servers and --max-per-second"),
             (_, false) => None,
         };
-        let too_old = missing.map(|missing| format!("its durable_handoff {release} does not know {missing}"));
-        Some(Asked { name: line.name.clone(), servers: found.servers, too_old })
+        let too_old = |missing| NoAnswer::Refused(format!("its durable_handoff {release} does not know {missing}"));
+        Some(Asked { name: line.name.clone(), servers: Some(found.servers), error: missing.map(too_old) })
     });
     Ok((supervisor.to_owned(), asked.collect()))
 }
@@ -76,15 +81,19 @@ mod tests {
             cordoned,
         };
         let supervisors = supervisors.iter().map(supervisor).collect();
-        NodeLine { name: node.to_owned(), library: Some("0.1.0".to_owned()), supervisors, knows: Vec::new() }
+        let library = Some("0.1.0".to_owned());
+        NodeLine { name: node.to_owned(), library, error: None, supervisors, knows: Vec::new() }
     }
 
     #[test]
     fn the_only_supervisor_needs_no_name_and_nodes_without_it_are_not_asked() {
         let lines = [line("a@h", &["Sup"], Some(false)), line("b@h", &[], None), line("c@h", &["Sup"], None)];
         let (supervisor, asked) = choose(&lines, None, false).expect("one");
-        assert_eq!((&*supervisor, asked.len(), asked[0].too_old.is_none()), ("Sup", 2, true));
-        assert_eq!(asked[1].too_old.as_deref(), Some("its durable_handoff 0.1.0 does not know rebalance"));
+        assert_eq!((&*supervisor, asked.len(), asked[0].error.is_none()), ("Sup", 2, true));
+        assert_eq!(
+            asked[1].error.as_ref().map(NoAnswer::text),
+            Some("its durable_handoff 0.1.0 does not know rebalance")
+        );
         assert_eq!(choose(&lines, Some("Elixir.Sup"), false).expect("named").0, "Sup");
     }
 
@@ -93,9 +102,9 @@ mod tests {
         let mut lines = [line("a@h", &["Sup"], Some(false)), line("b@h", &["Sup"], Some(false))];
         lines[0].knows.push(REBALANCE_SETTINGS.to_owned());
         let (_, asked) = choose(&lines, None, true).expect("one");
-        assert_eq!(asked[0].too_old, None);
+        assert_eq!(asked[0].error, None);
         assert_eq!(
-            asked[1].too_old.as_deref(),
+            asked[1].error.as_ref().map(NoAnswer::text),
             Some("its durable_handoff 0.1.0 does not know --tolerance, --min-servers and --max-per-second")
         );
     }

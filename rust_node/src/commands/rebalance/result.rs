@@ -77,11 +77,11 @@ pub(super) struct Rebalanced {
 #[derive(Debug, Serialize)]
 struct NodeRow {
     node: String,
-    /// The number of servers when the node was asked.
-    before: u64,
+    /// The number of servers when the node was asked, if the node has described itself.
+    before: Option<u64>,
     moved: u64,
     /// The number of servers after the rebalance, if no other server starts or ends.
-    after: u64,
+    after: Option<u64>,
     left: BTreeMap<&'static str, u64>,
     targets: BTreeMap<String, u64>,
     idle: Option<&'static str>,
@@ -106,9 +106,9 @@ impl Rebalanced {
                 }
                 Err(why) => (Moves::default(), Some(why.text().to_owned()), why.exit()),
             };
-            exit = worse(exit, of_node);
+            exit = exit.worse(of_node);
             let Moves { moved, left, targets, idle } = moves;
-            NodeRow { node: name.clone(), before: *servers, moved, after: 0, left, targets, idle, error }
+            NodeRow { node: name.clone(), before: *servers, moved, after: None, left, targets, idle, error }
         });
         let mut nodes: Vec<NodeRow> = rows.collect();
         let mut received: BTreeMap<String, u64> = BTreeMap::new();
@@ -118,7 +118,7 @@ impl Rebalanced {
         }
         for row in &mut nodes {
             let came = received.get(&row.node).copied().unwrap_or(0);
-            row.after = row.before.saturating_sub(row.moved).saturating_add(came);
+            row.after = row.before.map(|before| before.saturating_sub(row.moved).saturating_add(came));
         }
         let moved = nodes.iter().fold(0, |moved: u64, row| moved.saturating_add(row.moved));
         Rebalanced { supervisor, dry_run, moved, nodes, exit }
@@ -134,12 +134,6 @@ fn stopped(idle: Option<&str>) -> bool {
     idle.is_some_and(|idle| !["within_tolerance", "too_few_servers"].contains(&idle))
 }
 
-/// The worse of two exit codes: a lost node before a refusal, and that before servers that were left.
-fn worse(one: Exit, other: Exit) -> Exit {
-    let order = [Exit::Lost, Exit::Unreachable, Exit::Refused, Exit::Left];
-    order.into_iter().find(|exit| [one, other].contains(exit)).unwrap_or(Exit::Done)
-}
-
 impl fmt::Display for Rebalanced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Rebalanced { supervisor, moved, .. } = self;
@@ -149,7 +143,8 @@ impl fmt::Display for Rebalanced {
         for row in &self.nodes {
             let left = row.left.iter().map(|(reason, count)| format!("left: {reason} {count}"));
             let notes: Vec<String> = row.error.iter().cloned().chain(row.idle.map(str::to_owned)).chain(left).collect();
-            let [before, moved, after] = [row.before, row.moved, row.after].map(|count| count.to_string());
+            let known = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+            let [before, moved, after] = [row.before, Some(row.moved), row.after].map(known);
             rows.push([row.node.clone(), before, moved, after, notes.join(", ")]);
         }
         f.write_str(&columns(&rows))
@@ -161,7 +156,7 @@ mod tests {
     use super::*;
 
     fn asked(name: &str, servers: u64) -> Asked {
-        Asked { name: name.to_owned(), servers, too_old: None }
+        Asked { name: name.to_owned(), servers: Some(servers), error: None }
     }
 
     fn moves(count: u64, to: &str) -> Moves {
@@ -200,7 +195,6 @@ c@h   10       0      40     within_tolerance
             assert!(text.contains(expected), "{text}");
         }
         assert_eq!(rebalanced.exit(), Exit::Lost);
-        assert_eq!((worse(Exit::Left, Exit::Refused), worse(Exit::Done, Exit::Left)), (Exit::Refused, Exit::Left));
     }
 
     #[test]
@@ -212,7 +206,10 @@ c@h   10       0      40     within_tolerance
             ("c@h".to_owned(), Ok(Moves::default())),
         ]);
         let rebalanced = Rebalanced::new("Sup".to_owned(), false, &nodes, answers);
-        assert_eq!((rebalanced.moved, rebalanced.nodes[2].after, rebalanced.nodes[0].after), (u64::MAX, u64::MAX, 0));
+        assert_eq!(
+            (rebalanced.moved, rebalanced.nodes[2].after, rebalanced.nodes[0].after),
+            (u64::MAX, Some(u64::MAX), Some(0))
+        );
     }
 
     #[test]

@@ -2,8 +2,8 @@
 #   done, left two steps, then a report with no or some servers left; to a dry run, as earlier releases answer
 #   plan a plan refuse it does not know the supervisor hold steps without end exit, vanish one step, then the
 #   agent or the whole node is gone moves it cordons, moves and rebalances old its release knows none of these
-#   three requests several, bare it has two supervisors, or none; in every other mode MyApp.Durable none there
-#   is no agent
+#   three requests several, bare it has two supervisors, or none; in every other mode MyApp.Durable silent, full it
+#   does not describe itself, or has too many requests; none there is no agent
 defmodule Operator do
   @tag :durable_handoff
 
@@ -16,6 +16,16 @@ defmodule Operator do
     Process.register(self(), DurableHandoff.Agent)
     IO.puts("up")
     serve(mode)
+  end
+
+  defp serve("silent"), do: Process.sleep(:infinity)
+
+  defp serve("full") do
+    receive do
+      {@tag, 1, :describe, request, from} -> send(from, {@tag, 1, :refuse, request, {:full, "requests", 32}})
+    end
+
+    serve("full")
   end
 
   defp serve(mode) do
