@@ -18,8 +18,8 @@ pub(super) struct Asked {
     pub(super) error: Option<NoAnswer>,
 }
 
-/// Returns the named supervisor, or the only one, and the nodes that have it or may have it. `settings` says whether the request has
-/// settings that earlier releases would ignore.
+/// Returns the named supervisor, or the only one, and the nodes that have it or may have it. `settings` says whether
+/// the request has settings that earlier releases would ignore.
 pub(super) fn choose(
     lines: &[NodeLine],
     given: Option<&str>,
