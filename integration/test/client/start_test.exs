@@ -73,6 +73,19 @@ defmodule Client.StartTest do
     assert await_task(add) == {:ok, 1}
   end
 
+  test "the supervisor restarts during a start: a reply once it is back", %{b: b} = context do
+    start_cluster(context)
+    add = add_during_restart(context)
+    assert await_task(add) == {:ok, 1}
+    assert %{callers: 0} = call(b, Server, :counts, [context.sup])
+  end
+
+  test "the supervisor restarts during a start, without a client process: a reply once it is back", context do
+    for node <- context.nodes, do: {:ok, _app} = start_host(node, context.opts)
+    await_heartbeats(context.nodes, context.sup)
+    assert await_task(add_during_restart(context)) == {:ok, 1}
+  end
+
   test "init refuses or fails: the reason at once", %{a: a, b: b} = context do
     start_cluster(context)
 
@@ -100,6 +113,18 @@ defmodule Client.StartTest do
   defp add(context, opts) do
     opts = Keyword.put_new(opts, :start, {Counter, %{}})
     Task.async(fn -> call(context.b, DurableHandoff, :call, [context.sup, @key, :add, opts], :infinity) end)
+  end
+
+  # A call whose start has begun when the supervisor on its node restarts.
+  defp add_during_restart(%{b: b} = context) do
+    SimulatedStore.pause(context.store, storage_key(context, @key))
+    add = add(context, timeout: 60_000)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    manager = call(b, DurableHandoff.Host, :whereis, [context.sup])
+    true = call(b, Process, :exit, [manager, :kill])
+    wait_until(fn -> call(b, DurableHandoff.Host, :whereis, [context.sup]) not in [nil, manager] end)
+    SimulatedStore.resume(context.store)
+    add
   end
 
   # The result of a call that times out. On a busy machine it may lack DurableServer's reason, when the client

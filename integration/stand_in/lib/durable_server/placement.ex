@@ -4,7 +4,7 @@ defmodule DurableServer.Placement do
   eligible nodes, one after the other.
   """
 
-  alias DurableServer.{Config, LifecycleManager, Object, Remote, Server, Starter, StoredState}
+  alias DurableServer.{Config, LifecycleManager, Object, Remote, Server, SingleFlight, Starter, StoredState}
 
   @retries 3
   @timeout_ms 5_000
@@ -60,9 +60,13 @@ defmodule DurableServer.Placement do
   owner is not in this node's registry.
   """
   @spec ensure(atom(), Starter.child(), keyword()) :: Server.result()
-  def ensure(supervisor, {_module, child_opts} = child, opts) do
+  def ensure(supervisor, {module, child_opts} = child, opts) do
     config = Config.fetch!(supervisor)
     key = Keyword.fetch!(child_opts, :key)
+    SingleFlight.run(config.flight_registry, {:ensure, key, module}, fn -> find_or_start(config, key, child, opts) end)
+  end
+
+  defp find_or_start(%{name: supervisor} = config, key, child, opts) do
     deadline = Starter.deadline(Keyword.get(opts, :timeout, @timeout_ms))
 
     with nil <- DurableServer.Supervisor.lookup(supervisor, key),

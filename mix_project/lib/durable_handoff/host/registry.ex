@@ -75,10 +75,22 @@ defmodule DurableHandoff.Host.Registry do
 
   `:cordoned` is final because only an operator ends it; `{:capacity_limit, _}` is not, because a node that
   starts or stops ends it.
+
+  The request runs in a process of its own, because DurableServer's registry links it: it ends with that registry, in a
+  restart of the supervisor, and then the result is `{:again, reason}`.
   """
   @spec start(Host.name(), key(), start(), timeout_ms :: pos_integer()) ::
           {:ok, pid()} | {:again, term()} | {:error, term()}
-  def start(name, key, {module, initial_state}, timeout_ms) do
+  def start(name, key, start, timeout_ms) do
+    {_pid, monitor} = spawn_monitor(fn -> exit({:shutdown, {__MODULE__, request(name, key, start, timeout_ms)}}) end)
+
+    receive do
+      {:DOWN, ^monitor, :process, _pid, {:shutdown, {__MODULE__, result}}} -> result
+      {:DOWN, ^monitor, :process, _pid, reason} -> {:again, reason}
+    end
+  end
+
+  defp request(name, key, {module, initial_state}, timeout_ms) do
     {initial_state, options} = if initial_state == :stored, do: {%{}, [existing: true]}, else: {initial_state, []}
     child = {module, key: key, initial_state: initial_state}
     started(apply(DurableServer.Supervisor, :ensure_started_child, [name, child, [timeout: timeout_ms] ++ options]))
