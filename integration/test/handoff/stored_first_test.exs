@@ -170,7 +170,7 @@ defmodule Handoff.StoredFirstTest do
     assert storage_key(context, "__durable_handoff/probe") not in SimulatedStore.keys(context.store)
   end
 
-  test "many attempts have to know whether the store takes writes: one heartbeat answers all, and none is queued",
+  test "many attempts have to know whether the store takes writes: one heartbeat answers all",
        %{a: a} = context do
     start_cluster(context)
     :ok = call(a, DurableHandoff.Host.Mark, :stop, [context.sup, 60_000])
@@ -179,7 +179,7 @@ defmodule Handoff.StoredFirstTest do
     callers = for _ <- 1..20, do: Task.async(fn -> takes_writes?.(60_000) end)
     wait_until(fn -> waiting_in(a, Sync) >= 20 end)
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
-    assert queued_marks(context, a) == 0
+    assert queued_marks(context, a) <= 1
 
     SimulatedStore.resume(context.store)
     assert Enum.uniq(for(caller <- callers, do: await_task(caller))) == [true]
@@ -191,7 +191,7 @@ defmodule Handoff.StoredFirstTest do
     hold_heartbeats(context, a)
     for _ <- 1..5, do: refute(call(a, Sync, :store_takes_writes?, [context.sup, 20]))
     wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
-    assert queued_marks(context, a) == 0
+    assert queued_marks(context, a) <= 1
     SimulatedStore.resume(context.store)
     assert call(a, Sync, :store_takes_writes?, [context.sup, 60_000])
   end
@@ -290,7 +290,8 @@ defmodule Handoff.StoredFirstTest do
     SimulatedStore.pause(context.store, fn op, held -> op == :put and held == key end)
   end
 
-  # The marks that wait in the mailbox of DurableServer's LifecycleManager, each of which writes a heartbeat.
+  # The marks that wait in the mailbox of DurableServer's LifecycleManager, each of which writes a heartbeat. One may
+  # wait for the heartbeat that the interval has begun.
   defp queued_marks(context, node) do
     manager = call(node, DurableHandoff.Host, :whereis, [context.sup])
     {:messages, messages} = call(node, Process, :info, [manager, :messages])
