@@ -288,6 +288,9 @@ defmodule Handoff.StoredFirstTest do
   defp hold_heartbeats(context, node) do
     key = storage_key(context, "__nodes/#{node}")
     SimulatedStore.pause(context.store, fn op, held -> op == :put and held == key end)
+    held_ms = System.system_time(:millisecond)
+    # The latest heartbeat has this time at most, and its copy with a mark one millisecond more.
+    wait_until(fn -> System.system_time(:millisecond) > held_ms + 1 end)
   end
 
   # The marks that wait in the mailbox of DurableServer's LifecycleManager, each of which writes a heartbeat. One may
