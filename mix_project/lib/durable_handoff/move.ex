@@ -7,7 +7,7 @@ defmodule DurableHandoff.Move do
   # server was stopped, the server is started again at once where DurableServer places it. A server that ended
   # by itself or was deleted is not started again.
 
-  alias DurableHandoff.{Clock, Deadline, Drain, Host, Log, Options, Schema, Status}
+  alias DurableHandoff.{Apart, Clock, Deadline, Drain, Host, Log, Options, Schema, Status}
   alias DurableHandoff.Host.{Count, Registry, View}
 
   require Schema
@@ -119,11 +119,9 @@ defmodule DurableHandoff.Move do
 
   # In a process of its own: a caller that gives up must not leave the server stopped.
   defp move(supervisor, server, handoff, options) do
-    {_pid, monitor} = spawn_monitor(fn -> exit({:moved, move_here(supervisor, server, handoff, options)}) end)
-
-    receive do
-      {:DOWN, ^monitor, :process, _pid, {:moved, result}} -> result
-      {:DOWN, ^monitor, :process, _pid, reason} -> ended({:error, reason}, supervisor, server, options.to)
+    case Apart.run(fn -> move_here(supervisor, server, handoff, options) end) do
+      {:ok, result} -> result
+      {:died, reason} -> ended({:error, reason}, supervisor, server, options.to)
     end
   end
 

@@ -10,7 +10,7 @@ defmodule DurableHandoff.Host.Registry do
   # Callers take the module as an argument, so that tests can force the order in which a registry learns of a
   # move.
 
-  alias DurableHandoff.Host
+  alias DurableHandoff.{Apart, Host}
   alias DurableHandoff.Host.{Outcome, UnknownAnswer}
 
   @type key :: term()
@@ -82,11 +82,9 @@ defmodule DurableHandoff.Host.Registry do
   @spec start(Host.name(), key(), start(), timeout_ms :: pos_integer()) ::
           {:ok, pid()} | {:again, term()} | {:error, term()}
   def start(name, key, start, timeout_ms) do
-    {_pid, monitor} = spawn_monitor(fn -> exit({:shutdown, {__MODULE__, request(name, key, start, timeout_ms)}}) end)
-
-    receive do
-      {:DOWN, ^monitor, :process, _pid, {:shutdown, {__MODULE__, result}}} -> result
-      {:DOWN, ^monitor, :process, _pid, reason} -> {:again, reason}
+    case Apart.run(fn -> request(name, key, start, timeout_ms) end) do
+      {:ok, result} -> result
+      {:died, reason} -> {:again, reason}
     end
   end
 

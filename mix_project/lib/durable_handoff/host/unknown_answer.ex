@@ -6,7 +6,7 @@ defmodule DurableHandoff.Host.UnknownAnswer do
   # servers gets the same one many times. The kind of an answer is its shape and its atoms, so there are only
   # as many kinds as DurableServer has atoms for.
 
-  alias DurableHandoff.Log
+  alias DurableHandoff.{Apart, Log}
 
   @doc "Logs `answer` of `function`, unless one of its kind has been logged already (`:known`)."
   @spec note(function :: atom(), answer :: term()) :: :logged | :known
@@ -18,7 +18,8 @@ defmodule DurableHandoff.Host.UnknownAnswer do
     else
       :persistent_term.put(kind, true)
 
-      aside(fn ->
+      # A process that runs a move logs nothing (`DurableHandoff.Drain.Quiet`), so another process logs the line.
+      Apart.run(fn ->
         text =
           "DurableServer #{version()} gave #{function} an answer that this library does not know; it counts as " <>
             "a failure of unknown cause: #{inspect(answer, limit: 10, printable_limit: 500)}"
@@ -27,15 +28,6 @@ defmodule DurableHandoff.Host.UnknownAnswer do
       end)
 
       :logged
-    end
-  end
-
-  # A process that runs a move logs nothing (`DurableHandoff.Drain.Quiet`), so another process logs the line.
-  defp aside(fun) do
-    {pid, monitor} = spawn_monitor(fun)
-
-    receive do
-      {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
     end
   end
 
