@@ -42,7 +42,7 @@ defmodule Handoff.LearntTest do
 
     # Fewer servers than the measurement of a store requires, and fewer than a search would need.
     found = %{limit: 24, latency_us: 40_000, knee: false}
-    call(a, Learnt, :tell, [identity(context, a), found])
+    call(a, Learnt, :tell, [identity(context, a), found, 50])
     for node <- [a, b, c], do: wait_until(fn -> learnt(context, node) == found end)
     moved = map_size(placement(context, [b]))
     {:ok, report} = drain(context, b)
@@ -56,7 +56,7 @@ defmodule Handoff.LearntTest do
     keys = start_servers(context, a, 40)
     # Moves that take less than this are no sign of a slower store.
     found = %{limit: 24, latency_us: 60_000_000, knee: false}
-    call(a, Learnt, :tell, [identity(context, a), found])
+    call(a, Learnt, :tell, [identity(context, a), found, 50])
     for node <- [a, b], do: wait_until(fn -> learnt(context, node) == found end)
     {:ok, %{moved: 40, concurrency: %{highest: 2}}} = drain(context, a, max_concurrency: 2)
     assert learnt(context, a) == found

@@ -59,8 +59,8 @@ defmodule DurableHandoff.Drain.Learnt do
   Sends what a drain with this `max_concurrency` has learnt to this node and all connected visible nodes. Sends
   nothing if it learnt nothing.
   """
-  @spec tell(String.t(), term(), pos_integer() | :infinity) :: :ok
-  def tell(storage, learnt, max_concurrency \\ :infinity) do
+  @spec tell(String.t(), term(), pos_integer()) :: :ok
+  def tell(storage, learnt, max_concurrency) do
     with %{limit: limit, knee: knee} = learnt <- checked(learnt) do
       learnt = if not knee and limit >= max_concurrency, do: Map.put(learnt, :capped, true), else: learnt
 
@@ -111,15 +111,14 @@ defmodule DurableHandoff.Drain.Learnt do
 
   defp put(stores, storage, learnt) do
     case stores do
-      %{^storage => {known, _at_us}} when is_map_key(learnt, :capped) and learnt.limit < known.limit ->
-        if learnt.latency_us <= @same * known.latency_us, do: stores, else: put_new(stores, storage, learnt)
+      %{^storage => {%{limit: limit, latency_us: latency_us}, _at_us}}
+      when is_map_key(learnt, :capped) and learnt.limit < limit and learnt.latency_us <= @same * latency_us ->
+        stores
 
-      _lower_or_unknown ->
-        put_new(stores, storage, learnt)
+      _nothing_better ->
+        Map.put(stores, storage, {learnt, Clock.now_us()})
     end
   end
-
-  defp put_new(stores, storage, learnt), do: Map.put(stores, storage, {learnt, Clock.now_us()})
 
   defp fresh(stores) do
     since_us = Clock.now_us() - @keep_us

@@ -233,11 +233,8 @@ defmodule DurableHandoff.Drain.Snapshot do
     answer = Host.Count.here(name, [])
     view = if answer, do: Host.View.recount(view, own, answer, modules), else: view
     without = Host.Count.absent(snapshot.counts)
-
-    %{
-      view
-      | nodes: Enum.reject(view.nodes, &(&1.name in without or (&1.draining and &1.servers == 0 and &1.name != own)))
-    }
+    no_share? = &(&1.name in without or (&1.draining and &1.servers == 0 and &1.name != own))
+    %{view | nodes: Enum.reject(view.nodes, no_share?)}
   end
 
   # Only nodes with a heartbeat and a connection can become targets. A rebalance also needs to know whether
