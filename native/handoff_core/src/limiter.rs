@@ -294,8 +294,6 @@ impl Limiter {
         self.canaries = 0;
         if verdict == Verdict::Served {
             self.recent.push(latency);
-        }
-        if verdict == Verdict::Served {
             // The attempt's own latency counts as well: after a pause of the store all attempts in flight are
             // old and none is overdue.
             let usual = self.recent.typical().map_or(latency, |typical| typical.max(latency));

@@ -1,7 +1,8 @@
 //! `rebalance`: has every node move the servers that it has above its share.
 //!
 //! Guarantee: each node decides what to move, and continues when this command ends. The result lists every
-//! node that has or may have the supervisor, with the number of servers moved or the reason why the node did not answer.
+//! node that has or may have the supervisor, with the number of servers moved or the reason why the node did not
+//! answer.
 
 mod choice;
 mod result;

@@ -83,16 +83,21 @@ fn servers_whose_targets_lag_do_not_unbalance_the_others() {
     assert_eq!(targets.len(), 30);
 }
 
+/// Attempts of one server that all find a registry that lags. Returns their targets.
+fn lag(drive: &mut Drive, attempts: u32) -> Vec<String> {
+    let mut lagging = || {
+        let attempt = drive.poll().remove(0);
+        drive.finish(&attempt, Outcome::RetrySame);
+        drive.later(100);
+        attempt.target
+    };
+    (0..attempts).map(|_| lagging()).collect()
+}
+
 #[test]
 fn a_target_whose_registry_keeps_lagging_is_given_up() {
     let mut drive = Drive::new(config(), &servers(1), two_targets());
-    let mut targets = Vec::new();
-    for _ in 0..10 {
-        let attempt = drive.poll().remove(0);
-        targets.push(attempt.target.clone());
-        drive.finish(&attempt, Outcome::RetrySame);
-        drive.later(100);
-    }
+    let targets = lag(&mut drive, 10);
     assert_eq!(targets.iter().filter(|target| *target == "a@h").count(), 9);
     assert_eq!(targets[9], "b@h");
 }
@@ -100,13 +105,7 @@ fn a_target_whose_registry_keeps_lagging_is_given_up() {
 #[test]
 fn each_target_whose_registry_lags_has_the_same_patience() {
     let mut drive = Drive::new(config(), &servers(1), two_targets());
-    let mut targets = Vec::new();
-    for _ in 0..18 {
-        let attempt = drive.poll().remove(0);
-        targets.push(attempt.target.clone());
-        drive.finish(&attempt, Outcome::RetrySame);
-        drive.later(100);
-    }
+    let targets = lag(&mut drive, 18);
     let of = |target| targets.iter().filter(|name| *name == target).count();
     assert_eq!((of("a@h"), of("b@h")), (9, 9));
 }
@@ -114,11 +113,7 @@ fn each_target_whose_registry_lags_has_the_same_patience() {
 #[test]
 fn the_first_pause_for_the_next_target_that_lags_is_short_again() {
     let mut drive = Drive::new(config(), &servers(1), two_targets());
-    for _ in 0..9 {
-        let attempt = drive.poll().remove(0);
-        drive.finish(&attempt, Outcome::RetrySame);
-        drive.later(100);
-    }
+    lag(&mut drive, 9);
     let at_the_next = drive.poll().remove(0);
     drive.finish(&at_the_next, Outcome::RetrySame);
     assert!(drive.poll().is_empty());
