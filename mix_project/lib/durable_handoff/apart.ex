@@ -1,17 +1,25 @@
 defmodule DurableHandoff.Apart do
   @moduledoc false
   # Work that is kept apart, so that neither its end nor that of its caller ends the other.
+  #
+  # A child apart has two processes above it: a supervisor of its own, which restarts it when it crashes, and this one,
+  # which starts that supervisor again when it has given up. So a child that crashes again and again is down for ten
+  # seconds at a time, for instance while DurableServer is restarted, and no other process ends with it.
 
-  @doc """
-  The specification of `child` with a temporary supervisor of its own; `id` is for the supervisor above that. The child
-  is restarted when it crashes. When it crashes repeatedly it stays down, and no other process ends with it.
-  """
-  @spec child(id :: term(), :supervisor.child_spec() | {module(), term()} | module()) :: Supervisor.child_spec()
+  use GenServer
+
+  @again_ms 10_000
+
+  @type child :: :supervisor.child_spec() | {module(), term()} | module()
+
+  @doc "The specification of `child`, kept apart; `id` is for the supervisor above."
+  @spec child(id :: term(), child()) :: Supervisor.child_spec()
   def child(id, child) do
     %{
       id: id,
-      start: {Supervisor, :start_link, [[child], [strategy: :one_for_one]]},
-      type: :supervisor,
+      start: {GenServer, :start_link, [__MODULE__, child]},
+      # The child's own shutdown time is the limit.
+      shutdown: :infinity,
       restart: :temporary
     }
   end
@@ -26,4 +34,41 @@ defmodule DurableHandoff.Apart do
       {:DOWN, ^monitor, :process, _pid, reason} -> {:died, reason}
     end
   end
+
+  @impl true
+  def init(child) do
+    Process.flag(:trap_exit, true)
+    with {:ok, supervisor} <- start(child), do: {:ok, {child, supervisor}}, else: ({:error, reason} -> {:stop, reason})
+  end
+
+  @impl true
+  def handle_info({:EXIT, supervisor, _gave_up}, {child, supervisor}) do
+    Process.send_after(self(), :start, @again_ms)
+    {:noreply, {child, nil}}
+  end
+
+  def handle_info(:start, {child, nil}) do
+    case start(child) do
+      {:ok, supervisor} ->
+        {:noreply, {child, supervisor}}
+
+      {:error, _reason} ->
+        Process.send_after(self(), :start, @again_ms)
+        {:noreply, {child, nil}}
+    end
+  end
+
+  def handle_info(_late, state), do: {:noreply, state}
+
+  @impl true
+  def terminate(_reason, {_child, nil}), do: :ok
+
+  def terminate(_reason, {_child, supervisor}) do
+    Supervisor.stop(supervisor, :shutdown)
+  catch
+    # It gave up just now.
+    :exit, _reason -> :ok
+  end
+
+  defp start(child), do: Supervisor.start_link([child], strategy: :one_for_one)
 end

@@ -38,8 +38,8 @@ defmodule DurableHandoff.Drainer do
   └── Shutdown     stopped first: its terminate/2 asks the Drainer to drain, and waits
   ```
 
-  Leftovers, Cordon and Watch have a supervisor each. One that crashes repeatedly stays down, and nothing else stops
-  because of it.
+  Leftovers, Cordon and Watch are kept apart: one that crashes again and again is down for ten seconds at a time, and
+  nothing else stops because of it.
   """
 
   alias DurableHandoff.{Apart, Clock, Cordon, Deadline, Drain, Host, Leftovers, Log, Native, Options, Schema}
