@@ -123,6 +123,12 @@ impl Metrics {
         lines.collect()
     }
 
+    /// Creates the series of these kinds, with 0. Prometheus computes the increase of a series from its first
+    /// value on, so an alert does not fire for an event that creates the series.
+    pub fn create(family: &Family<Kind, Counter>, kinds: impl IntoIterator<Item = &'static str>) {
+        kinds.into_iter().for_each(|kind| drop(family.get_or_create(&Kind(kind))));
+    }
+
     pub fn count(family: &Family<Kind, Counter>, kind: &'static str) {
         family.get_or_create(&Kind(kind)).inc();
     }

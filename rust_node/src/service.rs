@@ -31,8 +31,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use etf::Pid;
-use handoff_core::Goal;
 use handoff_core::time::Micros;
+use handoff_core::{Ended, Goal, Reason};
 use handoff_wire::{
     DrainId, KEEPALIVE_MS, Message, ProgressUpdate, RebalanceOpen, Refuse, RefuseReason, ReportMessage, SILENCE_MS,
     Started,
@@ -46,6 +46,9 @@ pub use history::{EndedDrain, Refusal};
 pub use info::{DrainInfo, Gaps};
 pub use limits::ServiceLimits;
 use storage::Storage;
+
+/// How drains end here without a report.
+const FORGOTTEN: [&str; 7] = ["closed", "refused", "drainer_down", "peer_down", "stopping", "silent", "overdue"];
 
 /// The key of a drain: its node, and the node's number for the drain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +91,9 @@ pub struct Service {
 
 impl Service {
     pub fn new(limits: ServiceLimits, metrics: Metrics) -> Self {
+        Metrics::create(&metrics.drains_ended, Ended::ALL.map(Ended::name).into_iter().chain(FORGOTTEN));
+        Metrics::create(&metrics.left, Reason::ALL.map(Reason::name));
+        Metrics::create(&metrics.attempts, drain::OUTCOMES);
         Service {
             limits,
             metrics,
@@ -194,7 +200,7 @@ impl Service {
                 let (orders, report) = drain.poll(now, key.id, storage);
                 messages.extend(orders.into_iter().map(Message::from));
                 if let Some(report) = report {
-                    let ended = report.ended.map_or("unknown", handoff_core::Ended::name);
+                    let ended = report.ended.map_or("unknown", Ended::name);
                     Metrics::count(&self.metrics.drains_ended, ended);
                     for (reason, count) in &report.left {
                         self.metrics.left.get_or_create(&Kind(reason.name())).inc_by(*count);
@@ -297,6 +303,7 @@ impl Service {
         };
         let over = drain.stage_name() == "over";
         if !over {
+            debug_assert!(FORGOTTEN.contains(&kind), "{kind}");
             Metrics::count(&self.metrics.drains_ended, kind);
             let reason = reason.as_ref().map(tracing::field::display);
             drain.span.in_scope(|| match kind {

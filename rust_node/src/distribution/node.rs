@@ -31,6 +31,9 @@ use super::troubles::Troubles;
 use super::watches::{Watch, Watcher};
 use crate::metrics::Metrics;
 
+/// The kinds of handshakes that are counted from 0: those that succeed, and the one with an alert.
+const HANDSHAKES: [&str; 3] = ["accepted", "dialled", "cookie"];
+
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
     /// Name, creation number, cookie.
@@ -104,6 +107,7 @@ impl Drop for Mailbox {
 
 impl Node {
     pub fn new(options: NodeOptions) -> Self {
+        Metrics::create(&options.metrics.handshakes, HANDSHAKES);
         Node(Arc::new(Inner {
             numbers: Numbers::new(&options.local),
             state: Mutex::new(State::new(options.metrics.clone())),

@@ -322,7 +322,9 @@ impl Drain {
         if !matches!(taken, Ok(()) | Err(EngineError::Finished)) {
             return Metrics::count(&metrics.refused, "event");
         }
-        Metrics::count(&metrics.attempts, outcome_name(&outcome));
+        let name = outcome_name(&outcome);
+        debug_assert!(OUTCOMES.contains(&name), "{name}");
+        Metrics::count(&metrics.attempts, name);
         let gap = attempts.ended(id, attempt, &outcome, now);
         if let Some(gap) = gap {
             metrics.moved.inc();
@@ -366,6 +368,20 @@ fn refused(error: &etf::Error) -> Taken {
         other => RefuseReason::OutOfOrder { what: other.to_string() },
     })
 }
+
+/// Every name that [`outcome_name`] returns.
+pub(super) const OUTCOMES: [&str; 10] = [
+    "moved",
+    "retry_same",
+    "stopping",
+    "displaced",
+    "untouched",
+    "gone",
+    "lost_race",
+    "not_stored",
+    "stop_failed",
+    "not_storable",
+];
 
 fn outcome_name(outcome: &Outcome) -> &'static str {
     match outcome {

@@ -1,12 +1,15 @@
-//! Compares alerts and dashboard with the node's metrics: every metric that they name exists, and every
-//! metric has a panel.
+//! Compares alerts and dashboard with the node's metrics: every metric that they name exists, the
+//! series exist before their first event, and every metric has a panel.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use handoff_core::Reason;
 use rust_node::metrics::{Described, Form, Metrics};
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::support::Node;
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/deployment/monitoring").join(name)
@@ -59,6 +62,27 @@ fn alerts_use_only_existing_metrics_and_kinds() {
         }
     }
     assert!(kinds > 8, "{kinds}");
+}
+
+/// An alert does not fire for an event that creates the series it looks at.
+#[tokio::test]
+async fn a_node_that_has_just_started_has_every_series_whose_increase_an_alert_uses() {
+    let text = Node::start(&[]).get("/metrics").await;
+    let expressions = expressions();
+    let increases = expressions.iter().flat_map(|expression| expression.split("increase(").skip(1));
+    let mut wanted: BTreeSet<String> =
+        Reason::ALL.map(|reason| format!("durable_handoff_left_total{{kind=\"{}\"}} 0", reason.name())).into();
+    for increase in increases {
+        let (vector, _) = increase.split_once('[').expect("a range");
+        let (name, selector) = vector.split_once('{').unwrap_or((vector, ""));
+        assert!(text.contains(&format!("\n{name}")), "{name} has no series:\n{text}");
+        for kind in selector.split('"').nth(1).into_iter().flat_map(|kinds| kinds.split('|')) {
+            wanted.insert(format!("{name}{{kind=\"{kind}\"}} 0"));
+        }
+    }
+    assert!(wanted.len() > Reason::ALL.len() + 8, "{wanted:?}");
+    let missing: Vec<&String> = wanted.iter().filter(|line| !text.lines().any(|found| found == *line)).collect();
+    assert!(missing.is_empty(), "{missing:?}\n{text}");
 }
 
 fn sources(folder: &Path) -> String {
