@@ -79,6 +79,8 @@ pub(super) async fn connect_all(node: &Node, settings: &Settings) -> Vec<String>
             Err(error) => failures.push(format!("{}: {}", host.name, why(&error))),
         }
     }
+    // Of two seeds of one node the first is dialled.
+    next.sort_by_key(|seed| seed.port.is_none());
     while !next.is_empty() {
         let mut round = JoinSet::new();
         for seed in next.drain(..) {

@@ -4,12 +4,13 @@
 //! vary by half, so that nodes that come back are not all dialled at the same time. A connection that ends
 //! soon counts as a failed attempt, because two nodes with the same name end each other's connections. A node
 //! that another node or DNS named is forgotten when it cannot be reached, and found again as long as a
-//! connected node or DNS names it.
+//! connected node or DNS names it. A node is dialled at its configured port, else at the one that DNS has named
+//! last, no matter who has named the node first.
 //!
 //! Connected nodes are asked with a fixed call to `rex`, `erlang:nodes()`. Every node has it, and it changes
 //! nothing. It is the only function that this node makes a BEAM node evaluate.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::cause::Cause;
 use super::dial::dial;
 use super::found::nodes_at;
 use super::handshake::HandshakeError;
-use super::names::{self, Seed};
+use super::names::{self, NodeName, Seed};
 use super::node::Node;
 use super::processes::Inbound;
 use super::troubles::Origin;
@@ -35,7 +36,15 @@ const SHORT_CONNECTIONS: u32 = 4;
 #[derive(Debug, Clone)]
 pub struct Dialler {
     node: Node,
-    known: Arc<Mutex<HashSet<String>>>,
+    known: Arc<Mutex<HashMap<String, Port>>>,
+}
+
+/// The port of a known node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Configured(u16),
+    /// The one that DNS has named last, if any.
+    Found(Option<u16>),
 }
 
 impl Dialler {
@@ -54,10 +63,10 @@ impl Dialler {
     }
 
     pub fn known(&self) -> Vec<String> {
-        self.lock().iter().cloned().collect()
+        self.lock().keys().cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Port>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -73,33 +82,52 @@ impl Dialler {
             self.node.troubles().note(&text, Cause::NameKind, &error, Origin::Found);
             return;
         }
+        let port = match seed.port {
+            Some(port) if configured => Port::Configured(port),
+            port => Port::Found(port),
+        };
         let mut known = self.lock();
-        if known.len() < options.limits.known && known.insert(text) {
-            tokio::spawn(self.clone().keep(seed, configured));
+        if let Some(before) = known.get_mut(&text) {
+            if matches!(before, Port::Found(_)) && seed.port.is_some() {
+                *before = port;
+            }
+        } else if known.len() < options.limits.known {
+            known.insert(text, port);
+            tokio::spawn(self.clone().keep(seed.name, configured));
         }
     }
 
+    /// The node with the port that is known for it now.
+    fn seed(&self, name: &NodeName) -> Seed {
+        let port = match self.lock().get(&name.to_string()) {
+            Some(Port::Configured(port)) => Some(*port),
+            Some(Port::Found(port)) => *port,
+            None => None,
+        };
+        Seed { name: name.clone(), port }
+    }
+
     /// Keeps one node connected until it is forgotten or this node stops.
-    async fn keep(self, seed: Seed, configured: bool) {
+    async fn keep(self, name: NodeName, configured: bool) {
         let stopped = self.node.stopped().clone();
         tokio::select! {
             () = stopped.cancelled() => {}
-            () = self.dial_for_ever(&seed, configured) => {
-                debug!(peer = %seed.name, "not reachable, forgotten");
-                self.lock().remove(&seed.name.to_string());
+            () = self.dial_for_ever(&name, configured) => {
+                debug!(peer = %name, "not reachable, forgotten");
+                self.lock().remove(&name.to_string());
             }
         }
     }
 
-    async fn dial_for_ever(&self, seed: &Seed, configured: bool) {
+    async fn dial_for_ever(&self, node_name: &NodeName, configured: bool) {
         let limits = &self.node.options().limits;
-        let name = seed.name.to_string();
+        let name = node_name.to_string();
         let (mut failures, mut short) = (0, 0);
         loop {
             let began = Instant::now();
             let dialled = match self.node.connected(&name) {
                 Some(_) => Ok(()),
-                None => dial(&self.node, seed).await,
+                None => dial(&self.node, &self.seed(node_name)).await,
             };
             match dialled {
                 Ok(()) => {
@@ -223,6 +251,40 @@ mod tests {
         dialler.look_up(&names::parse_seed("app@localhost:1").expect("a name")).await;
         assert!(dialler.known().contains(&"app@127.0.0.1".to_owned()), "DNS names it");
         assert_eq!(listed(), ["app@127.0.0.1"], "which does not make it reachable");
+    }
+
+    /// As in a cluster without EPMD, where a connected node names a new node before DNS does.
+    #[tokio::test]
+    async fn a_node_that_another_node_has_named_is_dialled_at_the_port_that_dns_names_later() {
+        let backoff = (Duration::from_millis(10), Duration::from_millis(10));
+        let node = testing::node(Limits { backoff, forget_after: u32::MAX, ..Limits::default() });
+        let dialler = Dialler { node: node.clone(), known: Arc::default() };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let name = format!("nobody{port}");
+        dialler.add(names::parse_seed(&format!("{name}@127.0.0.1")).expect("a name"), false);
+        let dialled = async {
+            while node.troubles().list().is_empty() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            dialler.look_up(&names::parse_seed(&format!("{name}@localhost:{port}")).expect("a name")).await;
+            listener.accept().await
+        };
+        tokio::time::timeout(Duration::from_secs(30), dialled).await.expect("in time").expect("accepted");
+        node.stop();
+    }
+
+    #[tokio::test]
+    async fn a_configured_port_stays_and_the_one_that_dns_names_last_replaces_earlier_ones() {
+        let dialler = Dialler { node: testing::node(Limits::default()), known: Arc::default() };
+        let add = |port: Option<u16>, configured: bool| {
+            let name = names::parse(testing::PEER).expect("a name");
+            dialler.add(Seed { name: name.clone(), port }, configured);
+            dialler.seed(&name).port
+        };
+        let found = [None, Some(1), None, Some(2)].map(|port| add(port, false));
+        assert_eq!(found, [None, Some(1), Some(1), Some(2)]);
+        assert_eq!([(Some(3), true), (Some(4), false)].map(|(port, configured)| add(port, configured)), [Some(3); 2]);
     }
 
     /// The peer closes as it would when another node of the same name connects to it.

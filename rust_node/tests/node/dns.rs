@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use crate::support::{LOOPBACK, Node, SOON, node_name, otps, program, unused_port};
+use crate::support::{LOOPBACK, Node, SOON, ended, node_name, otps, program, unused_port};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -96,6 +96,19 @@ async fn a_service_in_dns_gives_host_and_port_in_an_answer_too_long_for_udp() {
         node.connected(1.0).await;
         assert!(node.get("/nodes").await.contains(&beam), "named by its host");
     }
+}
+
+#[test]
+fn a_command_dials_a_configured_node_at_the_port_that_dns_names() {
+    let (_held, port) = unused_port();
+    let beam = node_name("beam");
+    let erl = format!("-start_epmd false -erl_epmd_port {port} -kernel inet_dist_use_interface {{127,0,0,1}}");
+    let _beam = otps()[0].waiting(&beam, &[], &["--erl", &erl]);
+    let dns = format!("{}:{port}", beam.replace("127.0.0.1", "localhost"));
+    // No EPMD listens on this port.
+    let (_held, no_epmd) = unused_port();
+    let flags = ["--connect", &beam, "--connect-dns", &dns, "--epmd-port", &no_epmd.to_string()];
+    assert!(ended(0, &[&["nodes"], &flags[..]].concat()).out.contains(&beam));
 }
 
 #[tokio::test]
