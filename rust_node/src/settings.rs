@@ -21,6 +21,8 @@ pub use raw::{AskFlags, Find, Flags, Given};
 use raw::{OfFile, Raw};
 
 pub const COOKIE_VARIABLE: &str = "DURABLE_HANDOFF_COOKIE";
+/// The variable in which systemd names the directory of a service's credentials.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -195,7 +197,10 @@ impl Check {
 
     fn cookie(&mut self, file: Option<String>, variable: Option<String>) -> Option<Cookie> {
         match (file, variable) {
-            (Some(path), _) => self.keep(Cookie::from_file(Path::new(&path)), "cookie_file"),
+            (Some(path), _) => {
+                let credentials = std::env::var_os(CREDENTIALS_VARIABLE).map(PathBuf::from);
+                self.keep(Cookie::from_file(Path::new(&path), credentials.as_deref()), "cookie_file")
+            }
             (None, Some(text)) => self.keep(Cookie::new(&text), COOKIE_VARIABLE),
             (None, None) => {
                 self.problem(format!("cookie: needed, takes cookie_file or the variable {COOKIE_VARIABLE}"));

@@ -121,6 +121,18 @@ fn a_cookie_file_that_others_can_read_is_refused() {
 }
 
 #[test]
+fn the_credential_of_the_unit_is_accepted_as_systemd_hands_it_over() {
+    let (directory, file) = written("secret");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o440)).expect("set");
+    let credentials = directory.path().display().to_string();
+    let of_unit = [("DURABLE_HANDOFF_COOKIE_FILE", &*file), ("CREDENTIALS_DIRECTORY", &*credentials)];
+    let arguments = ["nodes", "--connect", "nobody_here@127.0.0.1"];
+    assert_eq!(run(&arguments, &of_unit[..1]).status.code(), Some(2));
+    let output = run(&arguments, &of_unit);
+    assert_eq!(output.status.code(), Some(3), "the cookie is accepted: {output:?}");
+}
+
+#[test]
 fn no_node_that_can_be_reached_is_exit_code_3() {
     ended(3, &["nodes", "--connect", "nobody_here@127.0.0.1"]);
 }
