@@ -24,7 +24,10 @@ impl Exit {
         (Exit::Done, "done: every server moved (or would), or stopped by a signal"),
         (Exit::Failed, "failed while it ran"),
         (Exit::Settings, "a flag or a setting is wrong"),
-        (Exit::Unreachable, "the node, or every node (of doctor, any node), could not be reached"),
+        (
+            Exit::Unreachable,
+            "a node could not be reached; nodes and rebalance ignore those that only DNS names, if one was reached",
+        ),
         (Exit::Findings, "the audit found something"),
         (
             Exit::Left,

@@ -40,20 +40,19 @@ pub struct NodeLine {
 /// Connects, asks all nodes, prints the list.
 pub async fn nodes(settings: Settings, json: bool) -> anyhow::Result<Exit> {
     let node = start(&settings, random_creation())?;
-    let failures = connect_all(&node, &settings).await;
-    let lines = ask(&node).await?;
+    let lines = survey(&node, &settings).await?;
     let hidden = node.peers().len();
     node.stop();
     show_as(json, &*lines, table)?;
-    failures.iter().for_each(|failure| say(failure));
-    if lines.is_empty() {
+    let errors = say_errors(&lines);
+    if lines.iter().all(NodeLine::is_unreachable) {
         say(match hidden {
             0 => "no node could be reached",
             _ => "only hidden nodes were reached, such as Rust nodes: connect to a node of the cluster",
         });
         return Ok(Exit::Unreachable);
     }
-    Ok(say_errors(&lines))
+    Ok(errors)
 }
 
 /// Prints which nodes have not described themselves. Returns the exit code for them.
@@ -65,56 +64,72 @@ pub(super) fn say_errors(lines: &[NodeLine]) -> Exit {
     })
 }
 
-/// Dials the given nodes, the nodes that these know, and so on. Returns why each of the others failed.
-pub(super) async fn connect_all(node: &Node, settings: &Settings) -> Vec<String> {
-    let mut failures = Vec::new();
-    let mut seen: BTreeSet<String> = BTreeSet::from([node.name()]);
+/// Connects to the given nodes, to the nodes that these know, and so on, and asks each for its description. A node
+/// that is configured, or that a reached node knows, has a line even if it cannot be reached. Of one that only DNS
+/// names, standard error says why not: DNS may list several addresses of one node.
+pub(super) async fn survey(node: &Node, settings: &Settings) -> anyhow::Result<Vec<NodeLine>> {
     let mut next: Vec<Seed> = settings.connect.clone();
+    let mut expected: BTreeSet<String> = next.iter().map(|seed| seed.name.to_string()).collect();
     for host in &settings.connect_dns {
         match nodes_at(node, host).await {
             Ok(found) => {
                 next.extend(found.seeds);
-                failures.extend(found.failures.iter().map(|(name, error)| format!("{name}: {}", why(error))));
+                found.failures.iter().for_each(|(name, error)| say(&format!("{name}: {}", why(error))));
             }
-            Err(error) => failures.push(format!("{}: {}", host.name, why(&error))),
+            Err(error) => say(&format!("{}: {}", host.name, why(&error))),
         }
     }
     // Of two seeds of one node the first is dialled.
     next.sort_by_key(|seed| seed.port.is_none());
+    let mut lines: BTreeMap<String, NodeLine> = BTreeMap::new();
+    let mut seen: BTreeSet<String> = BTreeSet::from([node.name()]);
     while !next.is_empty() {
         let mut round = JoinSet::new();
         for seed in next.drain(..) {
+            let name = seed.name.to_string();
             // A node may name any number of nodes that do not exist.
-            if seen.len() >= node.options().limits.known || !seen.insert(seed.name.to_string()) {
+            if seen.len() >= node.options().limits.known || !seen.insert(name.clone()) {
                 continue;
             }
             let (node, discovery) = (node.clone(), settings.discovery);
             round.spawn(async move {
-                match dial(&node, &seed).await {
-                    Ok(()) if discovery => Ok(nodes_known_by(&node, &seed.name.to_string()).await),
-                    Ok(()) => Ok(Vec::new()),
-                    Err(error) => Err(format!("{} cannot be reached: {}", seed.name, why(&error))),
-                }
+                let (error, known) = match dial(&node, &seed).await {
+                    Ok(()) if discovery => (lost(), nodes_known_by(&node, &name).await),
+                    Ok(()) => (lost(), Vec::new()),
+                    Err(error) => (unreachable(format!("cannot be reached: {}", why(&error))), Vec::new()),
+                };
+                (NodeLine::without(name, Some(error)), known)
             });
         }
-        while let Some(found) = round.join_next().await {
-            match found {
-                Ok(Ok(found)) => next.extend(found),
-                Ok(Err(failure)) => failures.push(failure),
-                Err(_cancelled) => {}
-            }
+        while let Some(dialled) = round.join_next().await {
+            let Ok((line, mut known)) = dialled else { continue };
+            lines.insert(line.name.clone(), line);
+            known.retain(|seed| node.options().allow.allows(&seed.name.to_string()));
+            expected.extend(known.iter().map(|seed| seed.name.to_string()));
+            next.extend(known);
         }
     }
-    failures
+    let is_of_dns = |name: &String, line: &mut NodeLine| line.is_unreachable() && !expected.contains(name);
+    let of_dns: Vec<NodeLine> = lines.extract_if(.., is_of_dns).map(|(_, line)| line).collect();
+    let _uncounted = say_errors(&of_dns);
+    ask(node, lines).await
 }
 
-/// Asks every agent for its description. A node without an agent is listed by its name alone.
-pub(super) async fn ask(node: &Node) -> anyhow::Result<Vec<NodeLine>> {
+fn lost() -> NoAnswer {
+    agent_lost(Some("noconnection"))
+}
+
+/// Asks the agent of every connected node for its description. A node without an agent is listed by its name alone.
+/// `lines` has the nodes that were dialled, each with the error that holds if it is not connected now.
+async fn ask(node: &Node, mut lines: BTreeMap<String, NodeLine>) -> anyhow::Result<Vec<NodeLine>> {
     let Some(mut mailbox) = node.register("durable_handoff_operator") else { anyhow::bail!("a name is taken") };
     let request = RequestId(1);
-    let mut lines: BTreeMap<String, NodeLine> = BTreeMap::new();
     let mut waiting: BTreeSet<String> = BTreeSet::new();
-    for peer in node.peers().into_iter().filter(|peer| !peer.hidden) {
+    for peer in node.peers() {
+        if peer.hidden {
+            lines.remove(&peer.name);
+            continue;
+        }
         // The monitor is set before the request, so that a node without an agent answers with `noproc`.
         node.monitor(&mailbox, &peer.name, agent_process());
         let question = Message::from(Describe { request, from: mailbox.pid.clone() });
@@ -145,9 +160,7 @@ pub(super) async fn ask(node: &Node) -> anyhow::Result<Vec<NodeLine>> {
                 Inbound::Down { peer, reason, .. } => {
                     NodeLine::without(peer.to_string(), Some(agent_lost(reason.as_deref())))
                 }
-                Inbound::PeerDown { peer } => {
-                    NodeLine::without(peer.to_string(), Some(agent_lost(Some("noconnection"))))
-                }
+                Inbound::PeerDown { peer } => NodeLine::without(peer.to_string(), Some(lost())),
                 Inbound::PeerUp { .. } => continue,
             };
             if waiting.remove(&line.name) {
@@ -166,6 +179,10 @@ impl NodeLine {
         NodeLine { name, library: Some(description.release), error: None, supervisors, knows: description.knows }
     }
 
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self.error, Some(NoAnswer::Unreachable(_)))
+    }
+
     /// A node that has not described itself.
     fn without(name: String, error: Option<NoAnswer>) -> NodeLine {
         NodeLine { name, library: None, error, supervisors: Vec::new(), knows: Vec::new() }
@@ -173,7 +190,7 @@ impl NodeLine {
 }
 
 fn table(lines: &[NodeLine]) -> String {
-    if lines.is_empty() {
+    if lines.iter().all(NodeLine::is_unreachable) {
         return String::new();
     }
     let mut rows = vec![["NODE", "LIBRARY", "SUPERVISOR", "RELEASE", "AGE", "SERVERS", "STATE"].map(str::to_owned)];

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::agent::{Agent, NoAnswer, say, show};
 use super::drain::bar::Bar;
 use super::exit::Exit;
-use super::nodes::{ask, connect_all, say_errors};
+use super::nodes::{say_errors, survey};
 use super::run::{random_creation, start};
 use crate::distribution::{Node, names};
 use crate::settings::Settings;
@@ -66,8 +66,7 @@ impl RebalanceFlags {
 pub async fn rebalance(settings: Settings, flags: RebalanceFlags) -> anyhow::Result<Exit> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let node = start(&settings, random_creation())?;
-    connect_all(&node, &settings).await.iter().for_each(|failure| say(failure));
-    let lines = ask(&node).await?;
+    let lines = survey(&node, &settings).await?;
     let (supervisor, asked) = match choose(&lines, flags.supervisor.as_deref(), flags.has_settings()) {
         Ok(choice) => choice,
         Err((why, exit)) => {

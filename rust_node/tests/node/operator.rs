@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::{Otp, Process, Written, ask, ended, node_name, otps, program, text};
+use crate::support::{Otp, Process, Written, ask, ended, node_name, node_name_at, otps, program, text};
 
 const OPERATOR: &str = include_str!("beam/operator.exs");
 
@@ -214,6 +214,44 @@ fn a_node_that_does_not_describe_itself_has_a_row_with_the_reason_and_sets_the_e
         let said = ended(code, &["rebalance", "--connect", &name, "--supervisor", "Other"]).err;
         assert!(said.contains("no node has Other") && said.contains(&format!("{silent}: {why}")), "{said}");
     }
+}
+
+#[test]
+fn a_node_that_cannot_be_reached_has_a_row_with_the_reason_and_sets_the_exit_code() {
+    let (_first, name) = agent(otps()[0], "moves");
+    let (closed, absent) = (node_name("beam"), node_name("absent"));
+    // The first node knows this one, which accepts no other.
+    let code = "first = String.to_atom(System.fetch_env!(\"FIRST\"))
+    :ok = :net_kernel.allow([first])
+    true = Node.connect(first)
+    IO.puts(\"up\")
+    Process.sleep(:infinity)";
+    let mut second = otps()[0].run(&closed, code, &[("FIRST", &name)], &[]);
+    second.line("up");
+    let why = |connect: &str, missing: &str| {
+        let plan = ended(3, &["rebalance", "--connect", connect, "--dry-run", "--json"]).json();
+        let list = ended(3, &["nodes", "--connect", connect, "--json"]).json();
+        let row = |rows: &serde_json::Value, field: &str| {
+            let mut rows = rows.as_array().expect("a list").iter();
+            rows.find(|row| row[field] == *missing).unwrap_or_else(|| panic!("{missing} is listed")).clone()
+        };
+        let (asked, listed) = (row(&plan["nodes"], "node"), row(&list, "name"));
+        assert_eq!((&asked["before"], &asked["moved"], &listed["library"]), (&().into(), &0.into(), &().into()));
+        assert_eq!(asked["error"], listed["error"]);
+        asked["error"].as_str().expect("a reason").to_owned()
+    };
+    assert!(why(&name, &closed).contains("not_allowed"));
+    assert!(why(&format!("{name},{absent}"), &absent).contains("cannot be reached: EPMD"));
+}
+
+#[test]
+fn a_node_that_only_dns_names_is_no_error_of_a_command_for_all_nodes() {
+    let (_first, name) = agent(otps()[0], "moves");
+    let absent = node_name_at("absent", "localhost");
+    let Written { out, err } = ended(0, &["nodes", "--connect", &name, "--connect-dns", &absent]);
+    let at_address = absent.replace("localhost", "127.0.0.1");
+    assert!(!out.contains(&at_address) && err.contains(&format!("{at_address}: cannot be reached")), "{out}{err}");
+    ended(3, &["nodes", "--connect-dns", &absent]);
 }
 
 #[test]

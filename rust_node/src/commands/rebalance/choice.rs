@@ -25,7 +25,7 @@ pub(super) fn choose(
     given: Option<&str>,
     settings: bool,
 ) -> Result<(String, Vec<Asked>), (String, Exit)> {
-    if lines.is_empty() {
+    if lines.iter().all(NodeLine::is_unreachable) {
         return Err(("no node could be reached".to_owned(), Exit::Unreachable));
     }
     let known: BTreeSet<&str> =
