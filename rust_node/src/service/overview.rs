@@ -5,6 +5,8 @@
 //!   an answer.
 //! - An answer that was not asked for is ignored. At most [`KEPT`] supervisors of each node are kept, and
 //!   none is shown that is older than [`STALE`].
+//! - All cordoned supervisors are counted, also those in a stale answer, because clients may request the overview
+//!   rarely. A node whose answer is stale and that did not answer the last question is forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -58,7 +60,15 @@ impl SupervisorLine {
 pub struct Overview {
     asked_at: Option<Micros>,
     asked: BTreeSet<Arc<str>>,
-    nodes: BTreeMap<Arc<str>, (Micros, Vec<SupervisorLine>)>,
+    nodes: BTreeMap<Arc<str>, Answer>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    at: Micros,
+    /// Of all supervisors, those without a line included.
+    cordoned: usize,
+    lines: Vec<SupervisorLine>,
 }
 
 impl Overview {
@@ -69,7 +79,8 @@ impl Overview {
 
     pub fn ask(&mut self, now: Micros, peers: BTreeSet<Arc<str>>) {
         self.asked_at = Some(now);
-        self.nodes.retain(|peer, _| peers.contains(peer));
+        let is_silent = |peer: &Arc<str>, answer: &Answer| self.asked.contains(peer) && now.since(answer.at) >= STALE;
+        self.nodes.retain(|peer, answer| peers.contains(peer) && !is_silent(peer, answer));
         self.asked = peers;
     }
 
@@ -89,18 +100,19 @@ impl Overview {
             line.release = line.release.map(|release| release.chars().take(TEXT).collect());
             line
         };
+        let cordoned = description.supervisors.iter().filter(|info| info.cordoned == Some(true)).count();
         let lines = description.supervisors.into_iter().take(KEPT).map(line).collect();
-        self.nodes.insert(Arc::clone(peer), (now, lines));
+        self.nodes.insert(Arc::clone(peer), Answer { at: now, cordoned, lines });
     }
 
     pub fn cordoned(&self) -> usize {
-        self.nodes.values().flat_map(|(_, lines)| lines).filter(|line| line.cordoned == Some(true)).count()
+        self.nodes.values().map(|answer| answer.cordoned).sum()
     }
 
     /// The latest answers, by node.
     pub fn lines(&self, now: Micros) -> BTreeMap<String, Vec<SupervisorLine>> {
-        let fresh = self.nodes.iter().filter(|(_, (at, _))| now.since(*at) < STALE);
-        fresh.map(|(peer, (_, lines))| (peer.to_string(), lines.clone())).collect()
+        let fresh = self.nodes.iter().filter(|(_, answer)| now.since(answer.at) < STALE);
+        fresh.map(|(peer, answer)| (peer.to_string(), answer.lines.clone())).collect()
     }
 }
 
@@ -139,6 +151,24 @@ mod tests {
         assert_eq!((lines.len(), lines[0].age_s, lines[0].name.len()), (KEPT, Some(61), TEXT));
         assert_eq!(lines[0].state(), "cordoned");
         assert!(overview.lines(S(31)).is_empty());
+    }
+
+    #[test]
+    fn every_cordoned_supervisor_counts_until_its_node_answers_no_more() {
+        let mut overview = Overview::default();
+        let peer: Arc<str> = "a@h".into();
+        let ask = |overview: &mut Overview, now| overview.ask(now, BTreeSet::from([Arc::clone(&peer)]));
+        ask(&mut overview, S(0));
+        overview.take(S(0), &peer, description(40));
+        // Clients that ask less often than answers become stale.
+        ask(&mut overview, S(60));
+        assert_eq!(overview.cordoned(), 40, "it has not had the time to answer");
+        overview.take(S(60), &peer, description(40));
+        ask(&mut overview, S(75));
+        ask(&mut overview, S(80));
+        assert_eq!(overview.cordoned(), 40, "an answer may be late");
+        ask(&mut overview, S(90));
+        assert_eq!(overview.cordoned(), 0);
     }
 
     #[test]
