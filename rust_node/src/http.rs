@@ -15,7 +15,8 @@
 //! | `/status` | JSON, all of the above, the latest drains and refusals; the command `status` shows it |
 //!
 //! The node accepts drains while its coordinator answers, EPMD knows it (if it listens), and, if nodes to
-//! connect to are configured, one of them is connected.
+//! connect to are configured, a BEAM node is connected. Hidden nodes, such as other Rust nodes and remote
+//! consoles, do not count: they have no drains.
 //!
 //! Every answer has headers that keep browsers from guessing its type and from showing it inside another
 //! page. The page may run its own script and request data from this server only ([`page`]).
@@ -128,7 +129,7 @@ impl Source {
             Some("the coordinator does not answer")
         } else if self.registered.as_ref().is_some_and(|registered| !*registered.borrow()) {
             Some("not registered in EPMD")
-        } else if self.has_seeds && self.node.peers().is_empty() {
+        } else if self.has_seeds && self.node.peers().iter().all(|peer| peer.hidden) {
             Some("no node is connected")
         } else {
             None

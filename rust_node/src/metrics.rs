@@ -78,6 +78,7 @@ macro_rules! metrics {
 const PREFIX: &str = "durable_handoff";
 
 metrics! {
+    /// Without hidden nodes.
     connections: Gauge, "connections", "BEAM nodes connected";
     unreachable: Gauges, "unreachable", "Nodes that are not connected and should be, by cause";
     cordoned: Gauge, "cordoned", "Supervisors that are cordoned, of all nodes";

@@ -139,7 +139,8 @@ impl Peers {
     }
 
     fn count(&self) {
-        self.metrics.connections.set(i64::try_from(self.links.len()).unwrap_or(i64::MAX));
+        let visible = self.links.values().filter(|link| !link.hidden).count();
+        self.metrics.connections.set(i64::try_from(visible).unwrap_or(i64::MAX));
     }
 
     /// Returns false when the peer holds `limit` monitors already, or is not connected.

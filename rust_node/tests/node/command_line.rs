@@ -206,6 +206,16 @@ async fn a_node_that_reaches_nobody_is_not_ready() {
     assert!(node.get("/healthz").await.starts_with("HTTP/1.1 200"));
 }
 
+#[tokio::test]
+async fn a_node_that_only_hidden_nodes_reach_is_not_ready() {
+    let node = Node::start(&["--connect", "nobody_here@127.0.0.1"]);
+    let peer = support::Peer::connect(&node).await;
+    support::eventually("it is listed", async || node.get("/nodes").await.contains(&peer.name)).await;
+    let probe = node.get("/readyz").await;
+    assert!(probe.starts_with("HTTP/1.1 503") && probe.contains("no node is connected"), "{probe}");
+    assert!(node.get("/metrics").await.contains("durable_handoff_connections 0\n"));
+}
+
 #[test]
 fn an_http_address_that_is_taken_is_named_and_the_exit_code_is_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
