@@ -55,6 +55,22 @@ defmodule Client.HintsTest do
     assert placement(context, [a, b, third]) == %{key => third}
   end
 
+  test "the server has moved and ended: a cast with start: starts it and arrives", %{c: c, sup: sup} = context do
+    move_and_end(context)
+    options = [start: {Counter, %{}}, timeout: 60_000]
+    arguments = [LateRegistry, sup, context.key, {:tell, self()}, options]
+    assert call(c, DurableHandoff.Client, :cast, arguments, :infinity) == :ok
+    assert_receive {:told, _node}, 60_000
+  end
+
+  test "the server has moved and ended: await with start: starts it", %{c: c, sup: sup} = context do
+    old = move_and_end(context)
+    arguments = [LateRegistry, sup, context.key, [start: {Counter, %{}}, timeout: 60_000]]
+    assert {:ok, new} = call(c, DurableHandoff.Client, :await, arguments, :infinity)
+    assert new != old
+    assert placement(context) == %{context.key => node(new)}
+  end
+
   test "a shutdown leaves the server and another node starts it: a waiting caller gets a reply", context do
     %{a: a, b: b, c: c, sup: sup, key: key} = context
     app = start_uneven(context, a, [b])
@@ -102,6 +118,19 @@ defmodule Client.HintsTest do
   defp start_handoffs(%{a: a, b: b, c: c, sup: sup} = context) do
     for node <- [a, b], do: start_handoff(context, node)
     await_heartbeats([a, b, c], sup)
+  end
+
+  # The server has moved from a to b and has ended there. Node c has the hint, and never learns of it.
+  defp move_and_end(%{a: a, b: b, c: c, sup: sup, key: key} = context) do
+    start_handoffs(context)
+    LateRegistry.freeze(c, sup, key)
+    start_server(context, a, Counter, key, %{permanent: false})
+    assert {:ok, %{moved: 1}} = drain(context, a)
+    old = await_on(context, b, key, b)
+    :ok = call(b, Host, :terminate_child, [sup, key])
+    await_down(old)
+    wait_until(fn -> call(c, Server, :counts, [sup]).hints == 1 end)
+    old
   end
 
   defp add(%{c: c, sup: sup, key: key}) do

@@ -296,12 +296,15 @@ defmodule DurableHandoff.Host do
     for node <- Node.list(:connected), Atom.to_string(node) in names, do: node
   end
 
-  @doc "Whether a process lives; `:unknown` when its node cannot be asked within a second."
-  @spec alive?(pid()) :: boolean() | :unknown
-  def alive?(pid) when node(pid) == node(), do: Process.alive?(pid)
+  @doc "Whether a process lives; `:unknown` when its node cannot be asked within `timeout_ms`."
+  @spec alive?(pid(), timeout_ms :: non_neg_integer()) :: boolean() | :unknown
+  def alive?(pid, timeout_ms \\ 1_000)
+  def alive?(pid, _timeout_ms) when node(pid) == node(), do: Process.alive?(pid)
 
-  def alive?(pid) do
-    if node(pid) in Node.list(:connected), do: :erpc.call(node(pid), Process, :alive?, [pid], 1_000), else: :unknown
+  def alive?(pid, timeout_ms) do
+    if node(pid) in Node.list(:connected),
+      do: :erpc.call(node(pid), Process, :alive?, [pid], timeout_ms),
+      else: :unknown
   catch
     _kind, _reason -> :unknown
   end

@@ -4,7 +4,7 @@ defmodule Servers.Counter do
 
   Keys of its `initial_state`: `count:`, `profile:` (any JSON-like map), `permanent:` (default true), `meta:`
   (its public metadata, with atom keys). Calls: `:get`, `:add` (stored at the next sync), `:add_sync` (stored
-  before the reply), `{:put, key, value}`, `:node`.
+  before the reply), `{:put, key, value}`, `:node`. Cast: `{:tell, pid}` sends that process `{:told, node}`.
   """
 
   use DurableServer, vsn: 1
@@ -42,6 +42,11 @@ defmodule Servers.Counter do
   def handle_call({:put, key, value}, _from, state), do: {:reply, :ok, put_in(state.profile[key], value)}
   def handle_call({:stop, reason}, _from, state), do: {:stop, reason, :ok, state}
   def handle_call(:crash, _from, _state), do: raise("told to crash")
+
+  def handle_cast({:tell, pid}, state) do
+    send(pid, {:told, node()})
+    {:noreply, state}
+  end
 
   defp add(state, ending) do
     state = %{state | count: state.count + 1}

@@ -18,6 +18,8 @@ defmodule DurableHandoff.Client.Call do
   @poll_every_ms 20
   @poll_at_least_every_ms 250
 
+  @longest_question_ms 1_000
+
   # A caller that wants the server started asks for the reason of a failed start just before its time is up.
   @last_question_share 10
   @last_question_at_most_ms 250
@@ -118,10 +120,17 @@ defmodule DurableHandoff.Client.Call do
     call = %{call | waited_us: (call.waited_us || 0) + Clock.now_us() - from_us}
 
     case result do
-      {:ok, pid} -> attempt(call, pid, send)
+      {:ok, pid} -> if dead?(call, pid), do: call |> remember(:ended, pid) |> wait(send), else: attempt(call, pid, send)
       {:error, reason} -> finish(call, {:error, reason})
     end
   end
+
+  # A hint, and a registry that lags, can name a process that has ended. A request to it that may be sent again finds
+  # that out at no further cost. The others ask first.
+  defp dead?(%{operation: :call, retry: retry}, _pid) when retry != :never, do: false
+
+  defp dead?(call, pid),
+    do: Host.alive?(pid, min(Clock.until_ms(call.deadline_us), @longest_question_ms)) == false
 
   # `:start_failed` comes at once with a final reason (`DurableHandoff.Host.Registry.start/4`). Otherwise it
   # comes when the time is up, with the last reason why the server could not be started.

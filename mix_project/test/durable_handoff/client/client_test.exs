@@ -195,6 +195,19 @@ defmodule DurableHandoff.ClientTest do
       assert Client.call(FakeRegistry, sup, "k", :add, retry: :never) == {:error, :noproc}
     end
 
+    for operation <- [:cast, :await, :never] do
+      test "and then has an owner that has ended: #{operation} waits for another", %{sup: sup} = context do
+        FakeRegistry.stale(sup)
+        old = context |> start_server() |> tap(&kill/1)
+        FakeRegistry.on(sup, :subscribe, fn -> FakeRegistry.own(sup, "k", old) end)
+        waiting = operate(sup, unquote(operation))
+        await_waiting(context, 1)
+        server = announce(context)
+        assert await_task(waiting) in [:ok, {:ok, 1}, {:ok, server}]
+        if unquote(operation) == :cast, do: assert_receive({:added, 1})
+      end
+    end
+
     test "and has several dead owners in turn: a caller remembers them", %{sup: sup} = context do
       FakeRegistry.stale(sup)
       [first, second] = for _ <- 1..2, do: context |> start_server() |> tap(&kill/1)
@@ -207,6 +220,15 @@ defmodule DurableHandoff.ClientTest do
       announce(context)
       assert await_task(call) == {:ok, 1}
     end
+  end
+
+  defp operate(sup, :never), do: call(sup, "k", retry: :never, timeout: :infinity)
+
+  defp operate(sup, :await), do: Task.async(fn -> Client.await(FakeRegistry, sup, "k", timeout: :infinity) end)
+
+  defp operate(sup, :cast) do
+    test = self()
+    Task.async(fn -> Client.cast(FakeRegistry, sup, "k", {:add, test}, timeout: :infinity) end)
   end
 
   describe "the registry does not learn of the move, but the draining node sends a hint" do
