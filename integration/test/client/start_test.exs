@@ -86,6 +86,23 @@ defmodule Client.StartTest do
     assert await_task(add_during_restart(context)) == {:ok, 1}
   end
 
+  test "a read of the store does not end, without a client process: the call ends at its timeout", context do
+    for node <- context.nodes, do: {:ok, _app} = start_host(node, context.opts)
+    await_heartbeats(context.nodes, context.sup)
+    read = held_read(context)
+    assert {:error, _reason} = await_task(add(context, timeout: 300))
+    assert Task.yield(read, 0) == nil
+  end
+
+  test "reads of the store do not end, and later ones do: other servers start meanwhile", context do
+    start_cluster(context)
+    read = held_read(context)
+    held = for n <- 1..64, do: Task.async(fn -> add_to(context, "#{@key}#{n}", timeout: 1_000) end)
+    for result <- await_tasks(held), do: assert({:error, _no_owner} = result)
+    assert add_to(context, "other", timeout: 60_000) == {:ok, 1}
+    assert Task.yield(read, 0) == nil
+  end
+
   test "init refuses or fails: the reason at once", %{a: a, b: b} = context do
     start_cluster(context)
 
@@ -110,9 +127,11 @@ defmodule Client.StartTest do
     assert {:error, {:start_failed, _reason}} = await_task(failed)
   end
 
-  defp add(context, opts) do
+  defp add(context, opts), do: Task.async(fn -> add_to(context, @key, opts) end)
+
+  defp add_to(context, key, opts) do
     opts = Keyword.put_new(opts, :start, {Counter, %{}})
-    Task.async(fn -> call(context.b, DurableHandoff, :call, [context.sup, @key, :add, opts], :infinity) end)
+    call(context.b, DurableHandoff, :call, [context.sup, key, :add, opts], :infinity)
   end
 
   # A call whose start has begun when the supervisor on its node restarts.

@@ -75,6 +75,18 @@ defmodule Handoff.TakeoverTest do
     assert context |> placement([b, small]) |> Map.drop(["own", "late"]) |> Map.values() |> Enum.uniq() == [b]
   end
 
+  test "a read of the store does not end: the attempt to start a server ends after its time, as a failure of the store",
+       %{a: a, b: b} = context do
+    start_cluster(context, unswept(context))
+    start_server(context, a, Counter, "k")
+    :ok = call(a, Host, :terminate_child, [context.sup, "k"])
+    await_none(context, b, "k")
+    read = held_read(context)
+    takeover = [context.sup, "k", Counter, a, 100]
+    assert call(b, DurableHandoff.Host.Takeover, :start, takeover) == {:failed, :store}
+    assert Task.yield(read, 0) == nil
+  end
+
   test "a server that is reserved, has run elsewhere since, or was stopped for good is left alone",
        %{a: a, b: b} = context do
     other = start_node()

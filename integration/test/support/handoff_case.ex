@@ -127,6 +127,19 @@ defmodule HandoffCase do
   end
 
   @doc """
+  Holds reads of servers whose keys begin with `prefix`, as if the store did not answer. The task is such a read, the
+  first: it ends, with an error, before any other.
+  """
+  @spec held_read(map(), String.t()) :: Task.t()
+  def held_read(context, prefix \\ "k") do
+    hold_reads(context, prefix)
+    key = ClusterCase.storage_key(context, prefix)
+    read = Task.async(fn -> SimulatedStore.get_object(ClusterCase.place(context), key, timeout: 20_000) end)
+    await_held(context, 1)
+    read
+  end
+
+  @doc """
   Holds reads of servers whose keys begin with `prefix`, starts `work`, and waits until `count` moves are held
   at their reads. Returns the task.
   """

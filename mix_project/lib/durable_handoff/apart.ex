@@ -24,14 +24,22 @@ defmodule DurableHandoff.Apart do
     }
   end
 
-  @doc "Waits for the result of `work` in a process of its own. The process goes on when the caller ends."
-  @spec run((() -> result)) :: {:ok, result} | {:died, reason :: term()} when result: term()
-  def run(work) do
-    {_pid, monitor} = spawn_monitor(fn -> exit({:shutdown, {__MODULE__, work.()}}) end)
+  @doc """
+  Waits for the result of `work` in a process of its own. The process goes on when the caller ends. After `timeout_ms` it
+  is killed, and the result is `{:died, :timeout}`.
+  """
+  @spec run((() -> result), timeout()) :: {:ok, result} | {:died, reason :: term()} when result: term()
+  def run(work, timeout_ms \\ :infinity) do
+    {pid, monitor} = spawn_monitor(fn -> exit({:shutdown, {__MODULE__, work.()}}) end)
 
     receive do
       {:DOWN, ^monitor, :process, _pid, {:shutdown, {__MODULE__, result}}} -> {:ok, result}
       {:DOWN, ^monitor, :process, _pid, reason} -> {:died, reason}
+    after
+      timeout_ms ->
+        Process.exit(pid, :kill)
+        Process.demonitor(monitor, [:flush])
+        {:died, :timeout}
     end
   end
 

@@ -13,6 +13,9 @@ defmodule DurableHandoff.Host.Registry do
   alias DurableHandoff.{Apart, Host}
   alias DurableHandoff.Host.{Outcome, UnknownAnswer}
 
+  # The time for DurableServer's own answer that the time is up.
+  @margin_ms 1_000
+
   @type key :: term()
   @typedoc "`:stored`: only a server that is in the store is started."
   @type start :: {module(), initial_state :: map() | :stored}
@@ -78,11 +81,14 @@ defmodule DurableHandoff.Host.Registry do
 
   The request runs in a process of its own, because DurableServer's registry links it: it ends with that registry, in a
   restart of the supervisor, and then the result is `{:again, reason}`.
+
+  Returns after twice `timeout_ms`, or a second after it, at the latest, with `{:again, :timeout}`. DurableServer does not
+  limit the time of its read of the store. A server whose start has begun continues to boot then.
   """
   @spec start(Host.name(), key(), start(), timeout_ms :: pos_integer()) ::
           {:ok, pid()} | {:again, term()} | {:error, term()}
   def start(name, key, start, timeout_ms) do
-    case Apart.run(fn -> request(name, key, start, timeout_ms) end) do
+    case Apart.run(fn -> request(name, key, start, timeout_ms) end, timeout_ms + min(timeout_ms, @margin_ms)) do
       {:ok, result} -> result
       {:died, reason} -> {:again, reason}
     end

@@ -14,7 +14,7 @@ defmodule DurableHandoff.Host.Takeover do
   #
   # Two reads and two writes when it starts; the first read alone when it may not.
 
-  alias DurableHandoff.Host
+  alias DurableHandoff.{Apart, Clock, Host}
   alias DurableHandoff.Host.{Outcome, Sync, UnknownAnswer}
 
   @typedoc "A node, and the wall-clock time until which its last heartbeat in a server's state keeps the lock."
@@ -40,17 +40,30 @@ defmodule DurableHandoff.Host.Takeover do
 
   # The time limit for the answer of a running server.
   @patience_ms 1_000
+  # The time for DurableServer's own answer that the time is up.
+  @margin_ms 1_000
 
   @doc """
   Starts the server on this node, if `source` has stopped it and no other node runs it. Blocks up to
-  `timeout_ms`.
+  `timeout_ms`, and a second more while the store does not answer, whose reads DurableServer does not limit. A server
+  whose start has begun continues to boot then.
   """
   @spec start(Host.name(), term(), module(), source :: node(), timeout_ms :: pos_integer()) :: outcome()
   def start(name, key, module, source, timeout_ms) do
+    until_us = Clock.after_ms(timeout_ms)
+
+    case Apart.run(fn -> try_to_start(name, key, module, source, until_us) end, timeout_ms + @margin_ms) do
+      {:ok, outcome} -> outcome
+      {:died, :timeout} -> {:failed, :store}
+      {:died, _reason} -> {:failed, :unknown}
+    end
+  end
+
+  defp try_to_start(name, key, module, source, until_us) do
     with nil <- running(name, key, source),
          {:ok, %{meta: meta}} <- Host.stored(Host.storage(name), key),
          :ok <- permitted(name, meta, Atom.to_string(source), System.system_time(:millisecond)) do
-      name |> ensure(key, module, timeout_ms) |> meaning(source)
+      name |> ensure(key, module, max(Clock.until_ms(until_us), 1)) |> meaning(source)
     else
       {:error, :not_found} -> {:left_alone, :deleted}
       {:error, _unreadable} -> {:failed, :store}
