@@ -215,6 +215,8 @@ defmodule DurableHandoff.Host.Outcome do
   def blame(%{__struct__: Req.Response}), do: :store
   def blame(%{__exception__: true, __struct__: kind}), do: if(http?(kind), do: :store, else: :server)
   def blame(reason) when reason in [:timeout, :unavailable, :closed, :econnrefused, :max_retries_exceeded], do: :store
+  # The built-in backend's answer to a read, for every status but 200 and 404.
+  def blame(:bad_gateway), do: :store
   # Errors of EKV. :shutting_down comes from EKV only: DurableServer itself never returns this reason.
   def blame(reason) when reason in [:no_quorum, :quorum_timeout, :unconfirmed, :shutting_down], do: :store
   def blame(reason) when reason in [:cluster_overflow, :cluster_not_ready], do: :store

@@ -164,6 +164,7 @@ defmodule DurableHandoff.Host.OutcomeTest do
         {:http_status, 503},
         {:storage_error, :x},
         # The built-in backend.
+        :bad_gateway,
         %{__struct__: Req.Response, status: 503},
         %{__struct__: Req.TransportError, __exception__: true, reason: :timeout},
         %{__struct__: Mint.TransportError, __exception__: true, reason: :closed},
