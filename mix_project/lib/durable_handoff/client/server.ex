@@ -10,7 +10,7 @@ defmodule DurableHandoff.Client.Server do
   #     still be lost, so every key with a waiting caller is also polled.
   #   * A caller never gets a process that it knows to be gone, nor one that this node cannot reach.
   #   * A server that is to be started is started once, however many callers ask, and `StartQueue` bounds how
-  #     many starts run at a time.
+  #     many starts run at a time. A start that fails ends only the calls that gave that start.
   #   * No more callers wait than the limits allow; a caller that ends is forgotten.
   #   * Callers do not depend on the registry alone: a draining node sends this process on every connected
   #     node the owners of what it has moved (`announce/3`). Where the registry names no owner, or one that
@@ -152,7 +152,7 @@ defmodule DurableHandoff.Client.Server do
 
     answer =
       case {owner, state.refusals} do
-        {nil, %{^key => reason}} -> {:error, {:start_failed, reason}}
+        {nil, %{^key => {_start, reason}}} -> {:error, {:start_failed, reason}}
         {nil, _none} -> {:error, :no_owner}
         {owner, _refusals} -> {:ok, owner}
       end
@@ -199,8 +199,11 @@ defmodule DurableHandoff.Client.Server do
 
   def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
     case StartQueue.ended(state.starts, monitor) do
-      {key, starts} -> {:noreply, %{state | starts: starts} |> started(key, StartQueue.result(reason)) |> start_some()}
-      nil -> {:noreply, forget(state, pid)}
+      {key, start, starts} ->
+        {:noreply, %{state | starts: starts} |> started(key, start, StartQueue.result(reason)) |> start_some()}
+
+      nil ->
+        {:noreply, forget(state, pid)}
     end
   end
 
@@ -335,7 +338,12 @@ defmodule DurableHandoff.Client.Server do
   # Starts
 
   defp want_start(state, key) do
-    if WaitList.starter(state.waiters, key), do: update_in(state.starts, &StartQueue.want(&1, key)), else: state
+    if starter(state, key), do: update_in(state.starts, &StartQueue.want(&1, key)), else: state
+  end
+
+  defp starter(state, key) do
+    {tried, _reason} = Map.get(state.refusals, key, {nil, nil})
+    WaitList.starter(state.waiters, key, tried)
   end
 
   defp start_some(state) do
@@ -345,10 +353,10 @@ defmodule DurableHandoff.Client.Server do
 
       {key, starts} ->
         start_some(
-          case WaitList.starter(state.waiters, key) do
+          case starter(state, key) do
             # No caller waits for this server any more.
             nil -> %{state | starts: StartQueue.drop(starts, key)}
-            waiter -> %{state | starts: StartQueue.run(starts, key, start_of(state, key, waiter))}
+            waiter -> %{state | starts: StartQueue.run(starts, key, waiter.start, start_of(state, key, waiter))}
           end
         )
     end
@@ -359,12 +367,18 @@ defmodule DurableHandoff.Client.Server do
   end
 
   # The registry may get this owner later, or never.
-  defp started(state, key, {:ok, owner}), do: hint(state, key, owner)
+  defp started(state, key, _start, {:ok, owner}), do: hint(state, key, owner)
 
   # The next poll requests the start again.
-  defp started(state, key, {:again, reason}) do
-    if WaitList.count(state.waiters, key) > 0, do: put_in(state.refusals[key], reason), else: state
+  defp started(state, key, start, {:again, reason}) do
+    if WaitList.count(state.waiters, key) > 0, do: put_in(state.refusals[key], {start, reason}), else: state
   end
 
-  defp started(state, key, {:error, reason}), do: answer(state, key, & &1.start, {:error, {:start_failed, reason}})
+  # These answers do not depend on module and initial state.
+  defp started(state, key, _start, {:error, reason}) when reason in [:cordoned, :permanently_crashed],
+    do: answer(state, key, & &1.start, {:error, {:start_failed, reason}})
+
+  # Another module or initial state may still start it.
+  defp started(state, key, start, {:error, reason}),
+    do: state |> answer(key, &(&1.start == start), {:error, {:start_failed, reason}}) |> want_start(key)
 end

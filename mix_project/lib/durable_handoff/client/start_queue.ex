@@ -12,7 +12,9 @@ defmodule DurableHandoff.Client.StartQueue do
   @longest_ms 10_000
 
   @type key :: term()
-  @opaque t :: %{running: %{reference() => key()}, known: %{key() => true}, queue: :queue.queue(key())}
+  @typedoc "The module and the initial state of a server that is started."
+  @type start :: {module(), map()}
+  @opaque t :: %{running: %{reference() => {key(), start()}}, known: %{key() => true}, queue: :queue.queue(key())}
   @type result :: {:ok, pid()} | {:again, term()} | {:error, term()}
 
   @spec new() :: t()
@@ -28,7 +30,7 @@ defmodule DurableHandoff.Client.StartQueue do
   def want(starts, key), do: %{starts | known: Map.put(starts.known, key, true), queue: :queue.in(key, starts.queue)}
 
   @doc """
-  The key to start next; the caller passes it to `run/3` or `drop/2`. nil when none is queued or the limit is
+  The key to start next; the caller passes it to `run/4` or `drop/2`. nil when none is queued or the limit is
   reached.
   """
   @spec next(t()) :: {key(), t()} | nil
@@ -41,22 +43,22 @@ defmodule DurableHandoff.Client.StartQueue do
     end
   end
 
-  @doc "Runs `start` in a process. Pass its DOWN message to `ended/2` and `result/1`."
-  @spec run(t(), key(), (() -> result())) :: t()
-  def run(starts, key, start) do
-    {_pid, monitor} = spawn_monitor(fn -> exit({:shutdown, {__MODULE__, start.()}}) end)
-    put_in(starts.running[monitor], key)
+  @doc "Runs `work`, which starts `key` as `start`, in a process. Pass its DOWN message to `ended/2` and `result/1`."
+  @spec run(t(), key(), start(), work :: (() -> result())) :: t()
+  def run(starts, key, start, work) do
+    {_pid, monitor} = spawn_monitor(fn -> exit({:shutdown, {__MODULE__, work.()}}) end)
+    put_in(starts.running[monitor], {key, start})
   end
 
   @doc "Removes `key` because it needs no start any more."
   @spec drop(t(), key()) :: t()
   def drop(starts, key), do: %{starts | known: Map.delete(starts.known, key)}
 
-  @doc "Removes the start with this `monitor` and returns its key, or nil if there is none."
-  @spec ended(t(), reference()) :: {key(), t()} | nil
+  @doc "Removes the start with this `monitor` and returns it with its key, or nil if there is none."
+  @spec ended(t(), reference()) :: {key(), start(), t()} | nil
   def ended(starts, monitor) do
     case starts.running do
-      %{^monitor => key} -> {key, drop(%{starts | running: Map.delete(starts.running, monitor)}, key)}
+      %{^monitor => {key, start}} -> {key, start, drop(%{starts | running: Map.delete(starts.running, monitor)}, key)}
       %{} -> nil
     end
   end

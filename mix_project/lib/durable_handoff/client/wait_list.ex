@@ -61,15 +61,18 @@ defmodule DurableHandoff.Client.WaitList do
     {taken, %{keys: put(waiters.keys, key, Map.new(rest)), callers: Map.drop(waiters.callers, pids)}}
   end
 
-  @doc "The caller with the most time left among those that wait for `key` and want it started."
-  @spec starter(t(), key()) :: waiter() | nil
-  def starter(%{keys: keys}, key) do
+  @doc """
+  The caller with the most time left among those that wait for `key` and want it started, if possible with another
+  start than `tried`.
+  """
+  @spec starter(t(), key(), tried :: nil | {module(), map()}) :: waiter() | nil
+  def starter(%{keys: keys}, key, tried) do
     keys
     |> Map.get(key, %{})
     |> Map.values()
     |> Enum.filter(& &1.start)
-    # In Erlang's term order atoms are greater than numbers, so :infinity comes first.
-    |> Enum.max_by(& &1.until_us, fn -> nil end)
+    # In Erlang's term order true is greater than false, and atoms are greater than numbers, so :infinity comes first.
+    |> Enum.max_by(&{&1.start != tried, &1.until_us}, fn -> nil end)
   end
 
   defp put(keys, key, waiting) when waiting == %{}, do: Map.delete(keys, key)

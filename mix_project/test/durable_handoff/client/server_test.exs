@@ -174,6 +174,31 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(patient) == {:ok, 1}
     end
 
+    for {answer, poll_ms} <- [error: 3_600_000, again: 10] do
+      test "a caller's start fails (#{answer}): another caller's start is tried", %{sup: sup} = context do
+        start_client(context, poll_ms: unquote(poll_ms))
+        {server, test} = {start_server(context), self()}
+
+        FakeRegistry.starts(sup, fn
+          "k", {Rom, %{}}, _ms ->
+            send(test, {:starting, self()})
+            receive(do: (result -> result))
+
+          "k", {Room, %{}}, _ms ->
+            {:ok, server}
+        end)
+
+        wrong = call(sup, "k", start: {Rom, %{}}, timeout: :infinity)
+        assert_receive {:starting, starter}
+        right = call(sup, "k", start: {Room, %{}}, timeout: 60_000)
+        await_waiting(context, 2)
+        send(starter, {unquote(answer), :undef})
+        assert {:ok, _count} = await_task(right)
+        expected = if unquote(answer) == :error, do: [{:error, {:start_failed, :undef}}], else: [{:ok, 1}, {:ok, 2}]
+        assert await_task(wrong) in expected
+      end
+    end
+
     test "the server cannot be started before the timeout: the error has the last reason for its key", context do
       %{sup: sup} = context
       start_client(context, poll_ms: 10)

@@ -11,6 +11,6 @@ defmodule DurableHandoff.Client.WaitListTest do
           WaitList.add(waiters, "k", spawn(fn -> :ok end), waiter)
       end
 
-    assert %{until_us: 7} = WaitList.starter(waiters, "k")
+    assert %{until_us: 7} = WaitList.starter(waiters, "k", nil)
   end
 end
