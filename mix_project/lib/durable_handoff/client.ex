@@ -60,7 +60,8 @@ defmodule DurableHandoff.Client do
       `:noproc`. A move gives the same reason. Reply (`{:stop, :normal, reply, state}`), or use
       `{:stop, {:shutdown, :normal}, state}`, where your version has it.
 
-  For such requests use `retry: :never`, or make them safe to repeat.
+  For such requests use `retry: :never`, or make them safe to repeat. With `start:` there is a pause of up to a second
+  before each further start.
 
   ## Starting a server that is missing
 

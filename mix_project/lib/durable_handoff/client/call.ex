@@ -15,6 +15,11 @@ defmodule DurableHandoff.Client.Call do
   # costs one useless message. More than a few in one call mean that the server ends as soon as it starts.
   @remembered 8
 
+  # A server that ends as soon as it is started is started again after a pause, which doubles each time. A server that has
+  # moved is asked again at once.
+  @first_pause_ms 20
+  @longest_pause_ms 1_000
+
   @poll_every_ms 20
   @poll_at_least_every_ms 250
 
@@ -116,6 +121,7 @@ defmodule DurableHandoff.Client.Call do
 
   defp wait(call, send) do
     from_us = Clock.now_us()
+    pause_before_start(call)
     result = await_owner(call, 1)
     call = %{call | waited_us: (call.waited_us || 0) + Clock.now_us() - from_us}
 
@@ -124,6 +130,13 @@ defmodule DurableHandoff.Client.Call do
       {:error, reason} -> finish(call, {:error, reason})
     end
   end
+
+  defp pause_before_start(%{start: start, dead: [_moved, _second | more]} = call) when start != nil do
+    pause_ms = min(@first_pause_ms * 2 ** length(more), @longest_pause_ms)
+    Process.sleep(min(Clock.until_ms(call.deadline_us), pause_ms))
+  end
+
+  defp pause_before_start(_call), do: :ok
 
   # A hint, and a registry that lags, can name a process that has ended. A request to it that may be sent again finds
   # that out at no further cost. The others ask first.

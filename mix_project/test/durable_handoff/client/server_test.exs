@@ -161,6 +161,15 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(call) == {:ok, 1}
     end
 
+    test "the server ends at each request, as if it had been moved: it is not started without a pause", context do
+      %{sup: sup, counter: counter} = context
+      start_client(context)
+      FakeRegistry.starts(sup, fn "k", _start, _ms -> {:ok, start_server(context)} end)
+      call = call(sup, "k", {:add_and_exit, :normal}, start: {Room, %{}}, timeout: 1_000)
+      assert {:error, _no_owner} = await_task(call)
+      assert :counters.get(counter, 1) < 10
+    end
+
     test "the server cannot be started: callers with start: get the reason, the others keep waiting",
          %{sup: sup} = context do
       start_client(context)
