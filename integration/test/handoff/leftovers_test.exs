@@ -24,6 +24,17 @@ defmodule Handoff.LeftoversTest do
     await_log(b, :leftovers_ended, %{source: a})
   end
 
+  test "an offer that is accepted leaves no crash report", %{a: a, b: b, c: c} = context do
+    app = start_uneven(context, a, [b, c])
+    block_drain(context, a)
+    listen_to_log(context, a)
+    %{filters: filters} = call(a, :logger, :get_primary_config, [])
+    :ok = call(a, :logger, :set_primary_config, [:filters, []])
+    on_exit(fn -> call(a, :logger, :set_primary_config, [:filters, filters]) end)
+    stop_blocked(context, a, app)
+    refute_received {:log, ^a, _level, :crash_report, _metadata}
+  end
+
   test "a drain hangs past its limit: its leftovers are still offered", %{a: a, b: b, c: c} = context do
     # Long enough to find the drain and suspend it before it ends by itself.
     app = start_uneven(context, a, [b, c], timeout_ms: 8_000)

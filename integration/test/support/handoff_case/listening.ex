@@ -6,7 +6,8 @@ defmodule HandoffCase.Listening do
   @doc """
   Sends the log lines of `node` to the test as `{:log, node, level, event, metadata}` and does not print them:
   the lines of this library about the test's supervisor or the whole VM, with their event and metadata
-  (`DurableHandoff.Log`), and those of DurableServer, as event `:host`.
+  (`DurableHandoff.Log`), and those of DurableServer, as event `:host`. OTP's crash reports are of event `:crash_report`;
+  Elixir drops them unless `handle_sasl_reports` is set.
   """
   @spec listen_to_log(map(), node()) :: :ok
   def listen_to_log(context, node) do
@@ -91,6 +92,9 @@ defmodule HandoffCase.Listening.LogForwarder do
   def log(%{level: level, meta: %{durable_handoff: event} = metadata}, %{config: %{test: test, sup: sup}}) do
     if Map.get(metadata, :supervisor, sup) == sup, do: send(test, {:log, node(), level, event, metadata})
   end
+
+  def log(%{level: level, msg: {:report, %{label: {:proc_lib, :crash}}}, meta: metadata}, %{config: %{test: test}}),
+    do: send(test, {:log, node(), level, :crash_report, metadata})
 
   def log(%{level: level, meta: %{mfa: {module, _function, _arity}} = metadata}, %{config: %{test: test}}) do
     if module in DurableHandoff.Host.modules(), do: send(test, {:log, node(), level, :host, metadata})

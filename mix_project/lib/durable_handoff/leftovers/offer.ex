@@ -74,13 +74,14 @@ defmodule DurableHandoff.Leftovers.Offer do
       :proc_lib.spawn_opt(
         fn ->
           Host.leave_application()
-          exit({:accepted, offer(snapshot, left_over, options)})
+          # OTP reports most other exit reasons as a crash.
+          exit({:shutdown, {:accepted, offer(snapshot, left_over, options)}})
         end,
         [:monitor]
       )
 
     receive do
-      {:DOWN, ^monitor, :process, ^pid, {:accepted, count}} ->
+      {:DOWN, ^monitor, :process, ^pid, {:shutdown, {:accepted, count}}} ->
         count
 
       {:DOWN, ^monitor, :process, ^pid, reason} ->
