@@ -129,6 +129,9 @@ defmodule DurableHandoff.Client.Server do
   def handle_call({:wait, key, dead, start, timeout}, {pid, _tag} = from, state) do
     case Limits.admit(state.limits, WaitList.count(state.waiters), WaitList.count(state.waiters, key)) do
       :ok ->
+        # Without a caller there are no polls, so what they counted is from an earlier outage.
+        state = if WaitList.count(state.waiters) == 0, do: %{state | polls_without_supervisor: 0}, else: state
+
         case state |> watch_host() |> subscribe(key) |> usable(key, dead) do
           {nil, state} ->
             waiter = %{from: from, monitor: Process.monitor(pid), dead: dead, start: start}

@@ -44,6 +44,19 @@ defmodule DurableHandoff.Client.ServerTest do
       assert await_task(call) == {:error, :supervisor_not_running}
     end
 
+    test "starts to count anew when DurableServer is away again", %{sup: sup} = context do
+      FakeRegistry.host(sup, nil)
+      waiting = start_client(context)
+      call = call(sup, "k", timeout: :infinity)
+      await_waiting(context, 1)
+      for _ <- 1..5, do: send(waiting, :poll)
+      assert await_task(call) == {:error, :supervisor_not_running}
+      call(sup, "k", timeout: :infinity)
+      await_waiting(context, 1)
+      send(waiting, :poll)
+      assert Server.counts(sup).callers == 1
+    end
+
     test "ends when no caller waits", %{sup: sup} = context do
       start_client(context, poll_ms: 10)
       assert Client.call(FakeRegistry, sup, "k", :add, timeout: 0) == {:error, :no_owner}
