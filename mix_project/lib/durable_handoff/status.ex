@@ -138,8 +138,9 @@ defmodule DurableHandoff.Status do
   defp nearest(supervisor), do: Schema.nearest(supervisor, supervisors())
 
   defp with_mark(status, supervisor) do
+    final? = stopping?(supervisor)
     mark = Mark.mark(supervisor)
-    Map.merge(status, %{marked: status.marked or mark != :none, cordoned: mark == :cordoned and not status.marked})
+    Map.merge(status, %{marked: final? or mark != :none, cordoned: mark == :cordoned and not final?})
   end
 
   @doc "Notes that this node is about to be marked for good."
@@ -181,6 +182,14 @@ defmodule DurableHandoff.Status do
     :ok
   rescue
     ArgumentError -> :ok
+  end
+
+  @doc "Whether `supervisor` had a Drainer here, and no supervisor has one now."
+  @spec all_gone?(Host.name()) :: boolean()
+  def all_gone?(supervisor) do
+    :ets.member(__MODULE__, supervisor) and supervisors() == []
+  rescue
+    ArgumentError -> false
   end
 
   @suffix "_handoff_status"
