@@ -35,6 +35,26 @@ defmodule Handoff.LeftoversTest do
     refute_received {:log, ^a, _level, :crash_report, _metadata}
   end
 
+  test "a receiver's supervisor restarts: it still learns of the stop by an event", %{a: a, b: b} = context do
+    app = start_uneven(context, a, [b])
+    block_drain(context, a)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    wait_until(fn -> held(context, b) == %{"blocker" => :waiting} end)
+    manager = call(b, DurableHandoff.Host, :whereis, [context.sup])
+    true = call(b, Process, :exit, [manager, :kill])
+    wait_until(fn -> call(b, DurableHandoff.Host, :whereis, [context.sup]) not in [nil, manager] end)
+    pid = await_on(context, b, "blocker", a)
+    wait_until(fn -> held(context, b) == %{"blocker" => :waiting} end)
+    receiver = receiver(context, b)
+    send(receiver, :tick)
+    :ok = call(b, :sys, :suspend, [receiver])
+    unblock(a)
+    wait_until(fn -> {:unregistered, "blocker", pid} in events(receiver) end)
+    :ok = call(b, :sys, :resume, [receiver])
+    assert :ok = await_task(stopping)
+    await_all_on(context, ["blocker"], [b])
+  end
+
   test "a drain hangs past its limit: its leftovers are still offered", %{a: a, b: b, c: c} = context do
     # Long enough to find the drain and suspend it before it ends by itself.
     app = start_uneven(context, a, [b, c], timeout_ms: 8_000)
@@ -220,6 +240,12 @@ defmodule Handoff.LeftoversTest do
     wait_until(fn -> Enum.any?(others, &(map_size(held(context, &1)) > 0)) end)
     unblock(node)
     :ok = await_task(stopping)
+  end
+
+  # The registry's events in the mailbox of a process.
+  defp events(pid) do
+    {:messages, messages} = call(node(pid), Process, :info, [pid, :messages])
+    Enum.flat_map(messages, &DurableHandoff.Host.Registry.events/1)
   end
 
   # A node of an earlier test may end in between.

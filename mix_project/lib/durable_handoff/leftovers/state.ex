@@ -20,7 +20,7 @@ defmodule DurableHandoff.Leftovers.State do
   @enforce_keys [:supervisor, :options, :starts, :draining?]
   defstruct @enforce_keys ++
               [adoptions: %{}, monitors: %{}, holder: %{}, queue: :queue.new(), stood_down: MapSet.new()] ++
-              [subscribed?: false, ticking?: false, rush_until_us: nil]
+              [subscribed_to: nil, ticking?: false, rush_until_us: nil]
 
   @type t :: %__MODULE__{
           supervisor: Host.name(),
@@ -32,7 +32,7 @@ defmodule DurableHandoff.Leftovers.State do
           holder: %{term() => reference()},
           queue: :queue.queue({reference(), term()}),
           stood_down: MapSet.t(pid()),
-          subscribed?: boolean(),
+          subscribed_to: nil | {host :: pid() | nil},
           ticking?: boolean(),
           rush_until_us: nil | integer()
         }
@@ -311,7 +311,7 @@ defmodule DurableHandoff.Leftovers.State do
   @doc "Once a second: drops what has expired, and polls for servers whose registry event was lost."
   @spec tick(t(), integer()) :: t()
   def tick(state, now_us) do
-    Enum.reduce(state.adoptions, calm(state, now_us), fn {id, adoption}, state ->
+    Enum.reduce(state.adoptions, state |> subscribe_again() |> calm(now_us), fn {id, adoption}, state ->
       if Adoption.expired?(adoption, now_us) do
         finish(state, Adoption.settle_all(adoption, {:dropped, :expired}))
       else
@@ -371,20 +371,27 @@ defmodule DurableHandoff.Leftovers.State do
     unsubscribe(%{state | adoptions: Map.delete(state.adoptions, adoption.id), monitors: others, holder: holder})
   end
 
-  # Subscribes once, for as long as there are adoptions. Without events the receiver still polls once a
-  # second.
-  defp subscribe(%{subscribed?: true} = state), do: state
-
+  # Subscribes once to each life of DurableServer's supervisor, for as long as there are adoptions. Without events the
+  # receiver still polls once a second.
   defp subscribe(state) do
-    with {:error, reason} <- Registry.subscribe(state.supervisor, :all),
-         do: Announcement.poll_only(state.supervisor, reason)
+    host = {Host.whereis(state.supervisor)}
 
-    %{state | subscribed?: true}
+    if state.subscribed_to == host do
+      state
+    else
+      with {:error, reason} <- Registry.subscribe(state.supervisor, :all),
+           do: Announcement.poll_only(state.supervisor, reason)
+
+      %{state | subscribed_to: host}
+    end
   end
 
-  defp unsubscribe(%{subscribed?: true, adoptions: adoptions} = state) when adoptions == %{} do
+  defp subscribe_again(%{subscribed_to: nil} = state), do: state
+  defp subscribe_again(state), do: if(Host.whereis(state.supervisor), do: subscribe(state), else: state)
+
+  defp unsubscribe(%{subscribed_to: {_host}, adoptions: adoptions} = state) when adoptions == %{} do
     Registry.unsubscribe(state.supervisor, :all)
-    %{state | subscribed?: false}
+    %{state | subscribed_to: nil}
   end
 
   defp unsubscribe(state), do: state
