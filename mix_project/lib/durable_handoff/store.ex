@@ -105,8 +105,8 @@ defmodule DurableHandoff.Store do
       and Google). Sent again; after a 429 up to ten times, each after a second, for this key only.
     * `:slow_down`: the store asks for fewer requests (503 or 429 with its code, `Retry-After`). Sent again, not
       before `Retry-After`.
-    * `{:server, facts}`, with `status` and `code`: any other unsuccessful answer. Sent again after 5xx, 408,
-      499, and a 400 that asks for it.
+    * `{:server, facts}`, with `status` and `code`: any other unsuccessful answer. Sent again after 5xx, 404,
+      408, 499, and a 400 that asks for it.
     * `{:unsupported, facts}`, with `status` and `code`: the store cannot do this (501, 405).
     * `{:not_a_store, facts}`, with `status`: a page of a proxy or of another server, or a redirect. Sent again.
     * `{:network, facts}`, with `reason`: the store was not reached, or the connection was lost. A write may have

@@ -175,20 +175,32 @@ mod tests {
     #[test]
     fn a_response_of_a_proxy_never_counts_as_a_missing_object() {
         for protocol in PROTOCOLS {
-            for request in REQUESTS.iter().filter(|request| **request != Request::Head) {
-                let row = find(protocol, *request, 404, "");
-                assert_eq!(row.meaning, Meaning::NotAStore, "{protocol:?} {request:?}");
+            for request in REQUESTS {
+                for code in ["not_found", "NotFound", "NoSuchAccessPoint", "NoSuchUpload"] {
+                    let row = find(protocol, request, 404, code);
+                    assert!(row.unsure && row.meaning.passes(), "{protocol:?} {request:?} {code}: {row:?}");
+                }
+                if request != Request::Head {
+                    let row = find(protocol, request, 404, "");
+                    assert_eq!(row.meaning, Meaning::NotAStore, "{protocol:?} {request:?}");
+                }
             }
         }
     }
 
     #[test]
     fn a_conditional_write_to_a_missing_object_is_a_conflict_but_to_a_missing_bucket_is_not() {
-        for (protocol, code) in
-            [(Protocol::S3, "NoSuchKey"), (Protocol::Google, "NoSuchKey"), (Protocol::Azure, "BlobNotFound")]
-        {
+        for (protocol, code) in [
+            (Protocol::S3, "NoSuchKey"),
+            (Protocol::S3, "NoSuchVersion"),
+            (Protocol::Google, "NoSuchKey"),
+            (Protocol::Azure, "BlobNotFound"),
+            (Protocol::Azure, "ResourceNotFound"),
+        ] {
             assert_eq!(find(protocol, Request::Update, 404, code).meaning, Meaning::Conflict);
-            assert_eq!(find(protocol, Request::Get, 404, code).meaning, Meaning::Missing);
+            for request in [Request::Get, Request::Head, Request::Delete, Request::DeleteIf] {
+                assert_eq!(find(protocol, request, 404, code).meaning, Meaning::Missing);
+            }
         }
         assert_eq!(find(Protocol::S3, Request::Update, 404, "NoSuchBucket").meaning, Meaning::NoBucket);
         assert_eq!(find(Protocol::Azure, Request::Update, 404, "ContainerNotFound").meaning, Meaning::NoBucket);

@@ -8,6 +8,9 @@ use common::{KEYS, count, limits, once, server, settings, store, under, with_opt
 use state_store::{Condition, Error, Settings, Store};
 use store_servers::{Flaw, Kind, Rule, Server};
 
+/// What a proxy that has no route to the store may answer with status 404.
+const PROXY_PAGES: [&str; 3] = ["<html></html>", r#"{"error":"not_found"}"#, "<Error><Code>NoSuchRoute</Code></Error>"];
+
 /// A store without keys, whose credentials come from the metadata service of the test server.
 fn without_keys(server: &Server) -> Store {
     with_options(server, &[("metadata_endpoint", server.endpoint())])
@@ -121,9 +124,12 @@ async fn refused_keys_of_the_configuration_are_not_sent_again() {
 async fn a_write_that_a_proxy_gave_up_may_have_been_applied() {
     let server = server(&[]).await;
     let store = store(&server);
-    for (status, body) in [(499, ""), (502, ""), (504, ""), (520, "<html></html>"), (408, ""), (404, "<html></html>")] {
+    let pages = PROXY_PAGES.map(|page| (404, page));
+    for (number, (status, body)) in
+        [(499, ""), (502, ""), (504, ""), (520, "<html></html>"), (408, "")].into_iter().chain(pages).enumerate()
+    {
         for applied in [false, true] {
-            let key = format!("k{status}{applied}");
+            let key = format!("k{number}{applied}");
             let rule = Rule { applied, ..Rule::default().times(1).answer(status, body) };
             server.script().set(vec![Rule { on: vec![Kind::Claim], ..rule.clone() }]);
             let etag = store.put(&key, "1".into(), &under(Condition::Absent), limits()).await.expect("a claim");
@@ -131,6 +137,19 @@ async fn a_write_that_a_proxy_gave_up_may_have_been_applied() {
             let etag = store.put(&key, "2".into(), &under(Condition::Etag(etag)), limits()).await.expect("an update");
             let there = store.get(&key, true, limits()).await.expect("an object");
             assert_eq!((there.body.as_ref(), there.etag), (&b"2"[..], etag), "status {status}, applied {applied}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_a_proxy_does_not_find_is_not_missing() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    for page in PROXY_PAGES {
+        server.script().set(vec![Rule::default().answer(404, page)]);
+        for (request, answer) in every_request(&store).await {
+            let error = answer.expect_err(request);
+            assert!(error.is_retryable() && error.is_unsure(), "{request}, {page}: {error:?}");
         }
     }
 }

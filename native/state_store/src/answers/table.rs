@@ -109,11 +109,18 @@ pub static TABLE: &[Row] = &[
     row(&[Azure], EVERY, (404, 404), Is("ContainerNotFound"), NoBucket, AZURE_BLOBS),
     row(&[Azure], EVERY, (409, 409), Is("ContainerBeingDeleted"), NoBucket, AZURE_BLOBS),
     row(&[Azure], EVERY, (409, 409), Is("ContainerDisabled"), Denied, AZURE_BLOBS),
-    // An object that is not there.
+    // An object that is not there: only with the store's own code for that.
     row(ALL, &[Head], (404, 404), Absent, Missing, AWS),
     row(ALL, WITH_BODY, (404, 404), Absent, NotAStore, FORM),
-    row(ALL, CONDITIONAL, (404, 404), Any, Conflict, AWS_CONDITIONS),
-    row(ALL, EVERY, (404, 404), Any, Missing, AWS),
+    row(&[S3, Google], CONDITIONAL, (404, 404), Is("NoSuchKey"), Conflict, AWS_CONDITIONS),
+    row(&[S3], CONDITIONAL, (404, 404), Is("NoSuchVersion"), Conflict, MINIO),
+    row(&[Azure], CONDITIONAL, (404, 404), Is("BlobNotFound"), Conflict, AZURE_BLOBS),
+    row(&[Azure], CONDITIONAL, (404, 404), Is("ResourceNotFound"), Conflict, AZURE),
+    row(&[S3, Google], EVERY, (404, 404), Is("NoSuchKey"), Missing, AWS),
+    row(&[S3], EVERY, (404, 404), Is("NoSuchVersion"), Missing, MINIO),
+    row(&[Azure], EVERY, (404, 404), Is("BlobNotFound"), Missing, AZURE_BLOBS),
+    row(&[Azure], EVERY, (404, 404), Is("ResourceNotFound"), Missing, AZURE),
+    row(ALL, EVERY, (404, 404), Any, Outage, FORM).unsure(),
     // Another request in progress, which is no conflict yet.
     row(&[S3], EVERY, (409, 409), Is("ConditionalRequestConflict"), Again, AWS_CONDITIONS),
     row(&[S3, Google], EVERY, (409, 409), Is("OperationAborted"), Again, AWS),

@@ -251,7 +251,7 @@ async fn refused(exchange: &Exchange, uri: Uri, response: HttpResponse) -> Resul
     let body = read(body, MAX_ERROR_BYTES).await.unwrap_or_default();
     exchange.saw(Seen {
         status: Some(parts.status.as_u16()),
-        code: code(&parts.headers, &body),
+        code: code(exchange.role, &parts.headers, &body),
         retry_after: retry_after(&parts.headers),
         region: region(&parts.headers, &body),
         date: text(DATE).unwrap_or_default().to_owned(),
@@ -270,10 +270,12 @@ fn lost(error: &HttpError) -> Lost {
     Lost { reason: cause.to_string(), sent: error.kind() != HttpErrorKind::Connect }
 }
 
-/// Azure's header, or the `Code` of the XML that all of them answer with. Services for credentials also write JSON.
-fn code(headers: &HeaderMap, body: &[u8]) -> String {
+/// Azure's header, or the `Code` of the XML that all of them answer with. Only services for credentials answer in JSON:
+/// elsewhere that is a proxy's page.
+fn code(role: Role, headers: &HeaderMap, body: &[u8]) -> String {
     let named = headers.get("x-ms-error-code").and_then(|value| value.to_str().ok());
-    let code = named.or_else(|| element(body, "<Code>", "</Code>")).or_else(|| element(body, "\"error\":\"", "\""));
+    let json = || if role == Role::Credentials { element(body, "\"error\":\"", "\"") } else { None };
+    let code = named.or_else(|| element(body, "<Code>", "</Code>")).or_else(json);
     word(code, |byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
