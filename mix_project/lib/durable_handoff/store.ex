@@ -114,8 +114,8 @@ defmodule DurableHandoff.Store do
     * `{:denied, facts}`, with `status`, `code` and `reason`, the cause, such as no role, a wrong clock, another
       region. Status 0: there are no usable credentials, and nothing was sent. Sent again once, with new
       credentials, where they come from a service.
-    * `{:credentials, facts}`, with `status` and `reason`: the service that gives out credentials fails. Asked
-      again for up to ten seconds.
+    * `{:credentials, facts}`, with `status` and `reason`: the service that gives out credentials fails, and it has
+      given none before that the store still accepts. Asked again for up to ten seconds.
     * `{:no_bucket, facts}`, with `bucket`.
     * `{:io, facts}`, with `action` and `reason`: the file system of a directory.
     * `{:invalid_key, facts}`, with `reason`: keys are paths of up to 1024 bytes, without empty parts, `.`, `..` and

@@ -68,11 +68,41 @@ async fn a_brief_failure_of_the_credentials_service_is_waited_for() {
 async fn a_credentials_service_that_fails_after_a_success_is_waited_for() {
     let server = server(&[]).await;
     let store = without_keys(&server);
-    // The credentials expire at once, so each request asks for new ones.
-    server.credentials_last(1);
     assert_eq!(store.get("k", true, limits()).await, Err(Error::NotFound));
-    server.script().set(vec![Rule::on(Kind::Credentials).times(2).cut()]);
+    let refused = Rule::on(Kind::Get).times(1).error(400, "ExpiredToken");
+    server.script().set(vec![refused, Rule::on(Kind::Credentials).times(2).cut()]);
     assert_eq!(store.get("k", true, limits()).await, Err(Error::NotFound));
+    assert_eq!(server.script().counts().rules, [1, 2]);
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_renewed_are_used_until_the_store_refuses_them() {
+    let server = server(&[]).await;
+    // They are to be renewed at each request, as in the last minutes before they expire.
+    server.credentials_last(0);
+    for outage in [Rule::on(Kind::Credentials).answer(503, ""), Rule::on(Kind::Credentials).cut()] {
+        server.script().set(Vec::new());
+        let store = without_keys(&server);
+        assert_eq!(store.get("k", true, once()).await, Err(Error::NotFound));
+        server.script().set(vec![outage.clone()]);
+        for _request in 0..3 {
+            assert_eq!(store.get("k", true, once()).await, Err(Error::NotFound), "{outage:?}");
+        }
+        assert_eq!(server.script().counts().rules, [1], "each request waited for a renewal");
+        server.script().set(vec![Rule::on(Kind::Get).error(400, "ExpiredToken"), outage]);
+        let refused = store.get("k", true, once()).await;
+        assert!(matches!(&refused, Err(Error::Credentials { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_of_a_role_that_was_taken_away_are_not_used() {
+    let server = server(&[]).await;
+    let store = without_keys(&server);
+    server.credentials_last(0);
+    assert_eq!(store.get("k", true, once()).await, Err(Error::NotFound));
+    server.script().set(vec![Rule::on(Kind::Credentials).answer(404, "")]);
+    assert!(matches!(store.get("k", true, once()).await, Err(Error::Denied { status: 0, .. })));
 }
 
 #[tokio::test]

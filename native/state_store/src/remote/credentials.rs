@@ -5,11 +5,12 @@
 //! - An exchange for credentials that fails is [`Error::Credentials`] when it may work later, else [`Error::Denied`] with the
 //!   cause, whatever the request was.
 //! - One exchange at a time. Requests that wait for it share its failure.
+//! - Credentials whose renewal fails are used until the store refuses them: a renewal begins minutes before they expire.
 //! - An exchange ends after [`PATIENCE`], or half of what one sending of a request may take.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +21,8 @@ use super::wire::{Exchange, Failure, Role, Seen};
 use crate::Error;
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause after a failed renewal, in which requests do not wait for another one.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
 /// Responses of services for credentials that are worth a retry: status, code (empty: any), and source. All
 /// others are final.
@@ -37,7 +40,7 @@ const PASSING: &[(u16, u16, &str, &str)] = &[
 
 /// A provider of credentials whose failures are distinguished from the store's.
 pub(super) struct Credentials<T: 'static> {
-    inner: Mutex<Arc<dyn CredentialProvider<Credential = T>>>,
+    current: Mutex<Current<T>>,
     make: Make<T>,
     patience: Duration,
     /// Whether the service has given credentials before. Then a failing service is expected to recover.
@@ -45,7 +48,14 @@ pub(super) struct Credentials<T: 'static> {
     failed: tokio::sync::Mutex<Option<(Instant, Failure)>>,
 }
 
-type Make<T> = Box<dyn Fn() -> object_store::Result<Arc<dyn CredentialProvider<Credential = T>>> + Send + Sync>;
+/// A provider, and the credentials that it gave last.
+struct Current<T: 'static> {
+    provider: Provider<T>,
+    given: Option<Arc<T>>,
+}
+
+pub(super) type Provider<T> = Arc<dyn CredentialProvider<Credential = T>>;
+type Make<T> = Box<dyn Fn() -> object_store::Result<Provider<T>> + Send + Sync>;
 
 /// Makes the next request use credentials that are fetched anew.
 pub(super) trait Refresh: Send + Sync {
@@ -53,14 +63,14 @@ pub(super) trait Refresh: Send + Sync {
 }
 
 impl<T> Credentials<T> {
-    /// `make` builds `inner` again, without its cached credentials.
+    /// `make` builds `provider` again, without its cached credentials.
     pub(super) fn new(
-        inner: Arc<dyn CredentialProvider<Credential = T>>,
-        make: impl Fn() -> object_store::Result<Arc<dyn CredentialProvider<Credential = T>>> + Send + Sync + 'static,
+        provider: Provider<T>,
+        make: impl Fn() -> object_store::Result<Provider<T>> + Send + Sync + 'static,
         attempt_timeout: Duration,
     ) -> Self {
         Self {
-            inner: Mutex::new(inner),
+            current: Mutex::new(Current { provider, given: None }),
             make: Box::new(make),
             patience: PATIENCE.min(attempt_timeout / 2),
             had: AtomicBool::new(false),
@@ -68,8 +78,21 @@ impl<T> Credentials<T> {
         }
     }
 
-    fn inner(&self) -> Arc<dyn CredentialProvider<Credential = T>> {
-        Arc::clone(&self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    fn current(&self) -> MutexGuard<'_, Current<T>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what `provider` gave, unless it was replaced meanwhile.
+    fn keep(&self, provider: &Provider<T>, credential: &Arc<T>) {
+        let mut current = self.current();
+        if Arc::ptr_eq(&current.provider, provider) {
+            current.given = Some(Arc::clone(credential));
+        }
+    }
+
+    /// What is used instead of credentials that cannot be fetched for now.
+    fn instead(&self, failure: &Failure) -> Option<Arc<T>> {
+        self.current().given.clone().filter(|_given| failure.passes)
     }
 }
 
@@ -81,8 +104,8 @@ impl<T> fmt::Debug for Credentials<T> {
 
 impl<T: Send + Sync> Refresh for Credentials<T> {
     fn refresh(&self) -> bool {
-        let Ok(anew) = (self.make)() else { return false };
-        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = anew;
+        let Ok(provider) = (self.make)() else { return false };
+        *self.current() = Current { provider, given: None };
         true
     }
 }
@@ -94,17 +117,20 @@ impl<T: Send + Sync> CredentialProvider for Credentials<T> {
     async fn get_credential(&self) -> object_store::Result<Arc<T>> {
         let asked = Instant::now();
         let mut failed = self.failed.lock().await;
-        if let Some((at, failure)) = &*failed
-            && *at >= asked
-        {
-            return Err(without(failure.clone()));
+        if let Some((at, failure)) = &*failed {
+            match self.instead(failure) {
+                Some(given) if at.elapsed() < RENEWAL_PAUSE => return Ok(given),
+                None if *at >= asked => return Err(without(failure.clone())),
+                _ => {}
+            }
         }
         let exchange = Exchange { role: Role::Credentials, ..Exchange::default() };
-        let inner = self.inner();
-        let fetched = tokio::time::timeout(self.patience, exchange.run(inner.get_credential())).await;
+        let provider = Arc::clone(&self.current().provider);
+        let fetched = tokio::time::timeout(self.patience, exchange.run(provider.get_credential())).await;
         let failure = match fetched {
             Ok((Ok(credential), _seen)) => {
                 self.had.store(true, Ordering::Relaxed);
+                self.keep(&provider, &credential);
                 *failed = None;
                 return Ok(credential);
             }
@@ -117,7 +143,7 @@ impl<T: Send + Sync> CredentialProvider for Credentials<T> {
             },
         };
         *failed = Some((Instant::now(), failure.clone()));
-        Err(without(failure))
+        self.instead(&failure).ok_or_else(|| without(failure))
     }
 }
 

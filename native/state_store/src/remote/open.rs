@@ -9,11 +9,11 @@ use object_store::azure::{AzureConfigKey, AzureCredentialProvider, MicrosoftAzur
 use object_store::client::HttpClient;
 use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::list::PaginatedListStore;
-use object_store::{BackoffConfig, ClientConfigKey, CredentialProvider, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 
 use super::Remote;
 use super::azure::Deletions;
-use super::credentials::{Credentials, Refresh};
+use super::credentials::{Credentials, Provider, Refresh};
 use super::etags::Etags;
 use super::profile::Profile;
 use super::wire::Connector;
@@ -142,8 +142,6 @@ struct Opened<S> {
     http: HttpClient,
     refresh: Option<Arc<dyn Refresh>>,
 }
-
-type Provider<T> = Arc<dyn CredentialProvider<Credential = T>>;
 
 /// Builds a store. If its credentials come from a service, builds it again with these credentials watched.
 fn open<S, T: Send + Sync + 'static>(
