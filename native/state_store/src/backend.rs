@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::directory::Directory;
 use crate::memory::Memory;
@@ -40,8 +41,8 @@ impl Backend {
         }
     }
 
-    pub(crate) fn fetch_credentials(&self) -> bool {
-        matches!(self, Self::Remote(remote) if remote.fetch_credentials())
+    pub(crate) fn fetch_credentials(&self, started: Instant) -> bool {
+        matches!(self, Self::Remote(remote) if remote.fetch_credentials(started))
     }
 
     pub(crate) fn needs_tombstones(&self) -> bool {

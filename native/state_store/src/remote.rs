@@ -30,6 +30,7 @@ use object_store::path::Path;
 use object_store::{
     GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
 };
+use tokio::time::Instant;
 
 use crate::answers::{Protocol, Request};
 use crate::{Condition, Error, Object, ObjectRef, Page};
@@ -65,9 +66,10 @@ impl Remote {
         (self.protocol == Protocol::S3).then_some(&self.etags)
     }
 
-    /// Makes the next request fetch new credentials. False when they do not come from a service.
-    pub(crate) fn fetch_credentials(&self) -> bool {
-        self.refresh.as_ref().is_some_and(|refresh| refresh.refresh())
+    /// Makes the next request use other credentials than one that was begun at `started`. False when they do not come
+    /// from a service.
+    pub(crate) fn fetch_credentials(&self, started: Instant) -> bool {
+        self.refresh.as_ref().is_some_and(|refresh| refresh.refresh(started))
     }
 
     pub(crate) async fn get(&self, key: &str, consistent: bool) -> Result<Object, Error> {

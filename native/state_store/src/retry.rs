@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::Error;
 use crate::gate::Turn;
 use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
@@ -61,11 +62,11 @@ impl Course {
     }
 }
 
-/// Sends the request until its final response. `fetch_credentials` makes the next attempt use new
-/// credentials, and returns whether there can be others.
+/// Sends the request until its final response. `fetch_credentials` makes the next attempt use other credentials than
+/// one that started at the given time, and returns whether there can be others.
 pub(crate) async fn run<T, F>(
     course: &mut Course,
-    fetch_credentials: impl Fn() -> bool,
+    fetch_credentials: impl Fn(Instant) -> bool,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
 where
@@ -79,13 +80,14 @@ where
     );
 
     loop {
+        let started = Instant::now();
         let error = match attempt().await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
         course.unsure |= error.is_unsure();
         match &error {
-            Error::Denied { expired: true, .. } if !course.fetched_again && fetch_credentials() => {
+            Error::Denied { expired: true, .. } if !course.fetched_again && fetch_credentials(started) => {
                 course.fetched_again = true;
             }
             Error::Paced { retry_after } if course.allowed > 0 && course.key_pauses < MAX_KEY_PAUSES => {
@@ -143,7 +145,7 @@ mod tests {
         let mut course = Course::new(retries);
         let answer: Result<(), Error> = run(
             &mut course,
-            || true,
+            |_started| true,
             || {
                 sent.set(sent.get() + 1);
                 let error = error.clone();
@@ -172,7 +174,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_retry_waits_as_long_as_the_store_asks() {
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let slow = Error::SlowDown { status: 503, retry_after: Some(Duration::from_secs(7)) };
         let (sent, course) = sends(2, slow).await;
         assert_eq!((sent, course.slow_downs, course.unsure), (3, 3, true));
@@ -194,7 +196,7 @@ mod tests {
         let answers = Cell::new(vec![Ok(()), Err(Error::Paced { retry_after: None })]);
         let waits = run(
             &mut course,
-            || false,
+            |_started| false,
             || {
                 let mut left = answers.take();
                 let answer = left.pop().unwrap();
@@ -204,7 +206,7 @@ mod tests {
         );
         let (waited, other) = tokio::join!(waits, async {
             let _turn = gate.enter().await.unwrap();
-            tokio::time::Instant::now()
+            Instant::now()
         });
         assert_eq!(waited, Ok(()));
         assert!(other.elapsed() >= KEY_PAUSE, "the other one had its turn before the pause was over");
@@ -212,7 +214,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_of_ten_seconds_of_the_credentials_service_is_waited_for() {
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         sends(1, Error::Credentials { status: 503, reason: String::new() }).await;
         assert!(started.elapsed() >= Duration::from_secs(10), "{:?}", started.elapsed());
         assert_eq!(sends(0, Error::Credentials { status: 503, reason: String::new() }).await.0, 1);

@@ -192,7 +192,7 @@ impl Store {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        retry::run(course, || self.inner.backend.fetch_credentials(), attempt).await
+        retry::run(course, |started| self.inner.backend.fetch_credentials(started), attempt).await
     }
 
     /// Runs one request: waits for its turn, and ends it at its deadline.

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{KEYS, count, limits, once, server, settings, store, under, with_options};
+use common::{KEYS, count, held, limits, once, server, settings, store, under, with_options};
 use state_store::{Condition, Error, Settings, Store};
 use store_servers::{Flaw, Kind, Rule, Server};
 
@@ -139,6 +139,26 @@ async fn refused_credentials_are_fetched_again_once() {
     let denied = put().await;
     assert!(matches!(&denied, Err(Error::Denied { status: 403, .. })), "{denied:?}");
     assert_eq!((count(&server, Kind::Credentials), count(&server, Kind::Put)), (9, 4));
+}
+
+#[tokio::test]
+async fn concurrent_requests_whose_credentials_are_refused_share_one_exchange_for_new_ones() {
+    const REQUESTS: u32 = 16;
+    let server = server(&[]).await;
+    let store = without_keys(&server);
+    let refused = Rule { hold: true, ..Rule::on(Kind::Put).times(u64::from(REQUESTS)).error(400, "ExpiredToken") };
+    server.script().set(vec![refused]);
+    let mut puts = tokio::task::JoinSet::new();
+    for number in 0..REQUESTS {
+        let store = store.clone();
+        puts.spawn(async move {
+            store.put(&format!("k{number}"), "1".into(), &under(Condition::Always), limits()).await.map(|_| ())
+        });
+    }
+    held(&server, u64::from(REQUESTS)).await;
+    server.script().release(REQUESTS);
+    assert_eq!(puts.join_all().await, vec![Ok(()); REQUESTS as usize]);
+    assert_eq!(count(&server, Kind::Credentials), 6, "a token, a role, its keys, twice");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 //!   cause, whatever the request was.
 //! - One exchange at a time. Requests that wait for it share its failure.
 //! - Credentials whose renewal fails are used until the store refuses them: a renewal begins minutes before they expire.
+//! - Credentials that the store refuses are replaced once, however many requests were sent with them.
 //! - An exchange ends after [`PATIENCE`], or half of what one sending of a request may take.
 
 use std::fmt;
@@ -48,18 +49,20 @@ pub(super) struct Credentials<T: 'static> {
     failed: tokio::sync::Mutex<Option<(Instant, Failure)>>,
 }
 
-/// A provider, and the credentials that it gave last.
+/// A provider, when it was built, and the credentials that it gave last.
 struct Current<T: 'static> {
     provider: Provider<T>,
+    built: Instant,
     given: Option<Arc<T>>,
 }
 
 pub(super) type Provider<T> = Arc<dyn CredentialProvider<Credential = T>>;
 type Make<T> = Box<dyn Fn() -> object_store::Result<Provider<T>> + Send + Sync>;
 
-/// Makes the next request use credentials that are fetched anew.
+/// Makes the next request use other credentials than one that was refused.
 pub(super) trait Refresh: Send + Sync {
-    fn refresh(&self) -> bool;
+    /// `started` is when the refused request was begun. False when there are no others.
+    fn refresh(&self, started: Instant) -> bool;
 }
 
 impl<T> Credentials<T> {
@@ -70,7 +73,7 @@ impl<T> Credentials<T> {
         attempt_timeout: Duration,
     ) -> Self {
         Self {
-            current: Mutex::new(Current { provider, given: None }),
+            current: Mutex::new(Current { provider, built: Instant::now(), given: None }),
             make: Box::new(make),
             patience: PATIENCE.min(attempt_timeout / 2),
             had: AtomicBool::new(false),
@@ -103,9 +106,14 @@ impl<T> fmt::Debug for Credentials<T> {
 }
 
 impl<T: Send + Sync> Refresh for Credentials<T> {
-    fn refresh(&self) -> bool {
+    fn refresh(&self, started: Instant) -> bool {
+        let mut current = self.current();
+        // Another request that was refused has done it.
+        if current.built > started {
+            return true;
+        }
         let Ok(provider) = (self.make)() else { return false };
-        *self.current() = Current { provider, given: None };
+        *current = Current { provider, built: Instant::now(), given: None };
         true
     }
 }

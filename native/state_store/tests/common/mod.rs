@@ -47,3 +47,13 @@ pub async fn keys(store: &Store) -> Vec<String> {
 pub fn count(server: &Server, kind: Kind) -> u64 {
     server.script().counts().kinds.get(&kind).copied().unwrap_or_default()
 }
+
+/// Returns when the server holds `count` requests.
+pub async fn held(server: &Server, count: u64) {
+    let all = async {
+        while server.script().counts().held < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("requests that are held");
+}
