@@ -286,7 +286,10 @@ defmodule DurableHandoff.Store do
             "expected {:ok, data} or {:error, reason}"
   end
 
-  @doc "Deletes an object; with `etag:` only that version of it. Options: `etag:`, `timeout:` in ms, `max_retries:`."
+  @doc """
+  Deletes an object; with `etag:` only that version of it, without one the version that it finds: a retry deletes no
+  later one. Options: `etag:`, `timeout:` in ms, `max_retries:`.
+  """
   @spec delete_object(t(), String.t(), keyword()) :: :ok | error()
   def delete_object(%__MODULE__{} = store, key, opts \\ []), do: Request.run(store, {:delete, key, opts[:etag]}, opts)
 

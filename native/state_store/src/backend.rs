@@ -1,6 +1,6 @@
 //! The three kinds of store behind one set of requests, each sent once.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -10,6 +10,27 @@ use crate::memory::Memory;
 use crate::remote::Remote;
 use crate::remote::etags::Etags;
 use crate::{Condition, Error, Object, Page};
+
+/// What a deletion deletes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// The version with this etag.
+    Version(&'a str),
+    /// The same, but without a look whether it is still there: only the condition keeps another version.
+    Unseen(&'a str),
+    /// The version that the first attempt finds, and whose etag it puts here. What is written later stays.
+    Found(&'a OnceLock<String>),
+}
+
+impl Target<'_> {
+    /// For stores whose deletions are one step.
+    fn condition(self) -> Condition {
+        match self {
+            Self::Version(etag) | Self::Unseen(etag) => Condition::Etag(etag.to_owned()),
+            Self::Found(_) => Condition::Always,
+        }
+    }
+}
 
 pub(crate) enum Backend {
     Remote(Remote),
@@ -49,11 +70,11 @@ impl Backend {
         matches!(self, Self::Remote(remote) if !remote.deletes_atomically())
     }
 
-    pub(crate) async fn delete(&self, key: &str, condition: &Condition, look: bool) -> Result<(), Error> {
+    pub(crate) async fn delete(&self, key: &str, target: Target<'_>) -> Result<(), Error> {
         match self {
-            Self::Remote(remote) => remote.delete(key, condition, look).await,
-            Self::Directory(directory) => directory.delete(key, condition.clone()).await,
-            Self::Memory(memory) => memory.delete(key, condition),
+            Self::Remote(remote) => remote.delete(key, target).await,
+            Self::Directory(directory) => directory.delete(key, target.condition()).await,
+            Self::Memory(memory) => memory.delete(key, &target.condition()),
         }
     }
 

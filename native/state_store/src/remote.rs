@@ -8,6 +8,7 @@
 //! | conditional deletion | AWS: `If-Match`, after a look; others: see `tombstone` | `If-Match`, after a look | `x-goog-if-generation-match` |
 //! | etags in listings | with or without quotes: see `etags` | without the quotes, which are put back | of the content: looked up when a write names one |
 //! | deleting an absent object | success; a read comes first | not found | not found |
+//! | deleting the version that is there | after a look, without a condition except on AWS | as a conditional deletion | after a look, as a conditional deletion |
 //!
 //! `answers` has the meaning of responses, `credentials` that of responses from services for credentials.
 //!
@@ -33,6 +34,7 @@ use object_store::{
 use tokio::time::Instant;
 
 use crate::answers::{Protocol, Request};
+use crate::backend::Target;
 use crate::{Condition, Error, Object, ObjectRef, Page};
 use credentials::Refresh;
 use etags::Etags;
@@ -109,22 +111,38 @@ impl Remote {
         }
     }
 
-    /// `look` reads the object first, because S3 does not report that an object to be deleted does not exist.
-    pub(crate) async fn delete(&self, key: &str, condition: &Condition, look: bool) -> Result<(), Error> {
+    /// Most deletions look at the object first: S3 does not report that there is none, and an attempt whose response was
+    /// lost must not be followed by one that deletes a later version.
+    pub(crate) async fn delete(&self, key: &str, target: Target<'_>) -> Result<(), Error> {
         let path = path(key)?;
-        let etag = match condition {
-            Condition::Etag(etag) => Some(etag.as_str()),
-            _ => None,
+        let mut etag = match target {
+            Target::Version(etag) | Target::Unseen(etag) => Some(etag),
+            Target::Found(_) => None,
         };
-        let request = if etag.is_some() { Request::DeleteIf } else { Request::Delete };
+        let looks = match target {
+            Target::Version(_) => self.protocol != Protocol::Google,
+            // On Azure the look says where to send the deletion.
+            Target::Unseen(_) => self.protocol == Protocol::Azure,
+            Target::Found(_) => true,
+        };
         let mut uri = None;
-        if self.protocol != Protocol::Google && look {
+        if looks {
             let (found, seen) = self.look(&path).await?;
-            if etag.is_some_and(|etag| found.e_tag.as_deref() != Some(etag)) {
-                return Err(Error::Conflict);
-            }
             uri = seen.uri;
+            match target {
+                Target::Version(etag) if found.e_tag.as_deref() != Some(etag) => return Err(Error::Conflict),
+                Target::Found(first) => {
+                    let there = self.etag(found.e_tag, found.version)?;
+                    let first = first.get_or_init(|| there.clone());
+                    if *first != there {
+                        return Ok(());
+                    }
+                    etag = self.deletes_atomically.then_some(first);
+                }
+                _ => {}
+            }
         }
+        let request = if etag.is_some() { Request::DeleteIf } else { Request::Delete };
         let mut exchange = self.exchange(request, true);
         exchange.delete_if = match etag {
             // Azure's is part of what is signed.
@@ -132,11 +150,18 @@ impl Remote {
             Some(etag) => Some(self.condition(&path, etag).await?),
             None => None,
         };
-        let (result, seen) = match (&self.azure, uri) {
-            (Some(azure), Some(uri)) => exchange.run(azure.delete(uri, etag)).await,
-            _ => exchange.run(self.store.delete(&path)).await,
+        let (result, seen) = match &self.azure {
+            Some(azure) => {
+                let uri = uri.ok_or(Error::Protocol { reason: "it does not say where the object is" })?;
+                exchange.run(azure.delete(uri, etag)).await
+            }
+            None => exchange.run(self.store.delete(&path)).await,
         };
-        result.map_err(|error| self.error(request, &error, seen))
+        match (result.map_err(|error| self.error(request, &error, seen)), target) {
+            // Another version, which the next attempt sees.
+            (Err(Error::Conflict), Target::Found(_)) => Err(Error::Contended),
+            (deleted, _) => deleted,
+        }
     }
 
     pub(crate) async fn list(&self, prefix: &str, after: Option<String>, max: usize) -> Result<Page, Error> {

@@ -138,7 +138,8 @@ impl Store {
         Ok(etag)
     }
 
-    /// Deletes an object; with an etag only this version of the object.
+    /// Deletes an object; with an etag only this version of the object, without one the version that it finds. What
+    /// is written after a deletion whose response was lost stays.
     pub async fn delete(&self, key: &str, etag: Option<String>, limits: Limits) -> Result<(), Error> {
         let key = self.writable(key)?;
         let _change = self.inner.cache.change(&key);

@@ -4,9 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{count, keys, limits, once, server, settings, store, under};
+use common::{count, held, keys, limits, once, server, settings, store, under};
 use state_store::{Condition, Error, Settings, Store, Write};
-use store_servers::{Flaw as Wrong, Kind, Rule};
+use store_servers::{Backend, Flaw as Wrong, Kind, Rule, Server};
 
 #[tokio::test]
 async fn one_of_a_concurrent_write_and_deletion_of_a_version_wins() {
@@ -63,6 +63,57 @@ async fn a_deletion_without_a_response_has_deleted_what_the_next_attempt_does_no
     server.script().set(vec![Rule::on(Kind::Delete).times(1).applied().cut(), absent]);
     assert_eq!(store.delete("k", None, limits()).await, Ok(()));
     assert_eq!(store.delete("k", None, limits()).await, Err(Error::NotFound));
+}
+
+/// A store of each kind, each on a server of its own.
+async fn every_kind() -> [(&'static str, Store, Server); 4] {
+    let (s3, aws, azure) = (server(&[]).await, server(&[]).await, server(&[]).await);
+    let google = Server::start(Backend::google()).await.expect("a port");
+    [
+        ("S3", store(&s3), s3),
+        ("AWS", common::aws(&aws), aws),
+        ("Azure", common::azure(&azure), azure),
+        ("Google", common::google(&google), google),
+    ]
+}
+
+#[tokio::test]
+async fn a_deletion_without_a_response_leaves_what_was_written_after_it() {
+    for (kind, store, server) in every_kind().await {
+        let write = under(Condition::Always);
+        store.put("k", "old".into(), &write, limits()).await.unwrap();
+        // The second attempt waits, whether it looks first or not.
+        let lost = Rule::on(Kind::Delete).times(1).applied().cut();
+        let again =
+            [Rule { hold: true, skip: 1, ..Rule::on(Kind::Head) }, Rule { hold: true, ..Rule::on(Kind::Delete) }];
+        server.script().set([lost].into_iter().chain(again).collect());
+        let newer = async {
+            held(&server, 1).await;
+            store.put("k", "new".into(), &write, limits()).await.unwrap();
+            server.script().release(2);
+        };
+        let (deleted, ()) = tokio::join!(store.delete("k", None, limits()), newer);
+        assert_eq!(deleted, Ok(()), "{kind}");
+        server.script().set(Vec::new());
+        assert_eq!(store.get("k", true, limits()).await.map(|there| there.body), Ok("new".into()), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_that_arrives_late_leaves_what_was_written_before_it_where_deletions_are_atomic() {
+    for (kind, store, server) in every_kind().await.into_iter().filter(|(kind, ..)| *kind != "S3") {
+        let write = under(Condition::Always);
+        store.put("k", "old".into(), &write, limits()).await.unwrap();
+        server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Delete).times(1) }]);
+        let newer = async {
+            held(&server, 1).await;
+            store.put("k", "new".into(), &write, limits()).await.unwrap();
+            server.script().release(1);
+        };
+        let (deleted, ()) = tokio::join!(store.delete("k", None, limits()), newer);
+        assert_eq!(deleted, Ok(()), "{kind}");
+        assert_eq!(store.get("k", true, limits()).await.map(|there| there.body), Ok("new".into()), "{kind}");
+    }
 }
 
 #[tokio::test]

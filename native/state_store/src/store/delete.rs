@@ -1,26 +1,29 @@
 //! Deletions, also where the store's own conditional deletion cannot be relied on: see `tombstone`.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Store;
+use crate::backend::Target;
 use crate::retry::Course;
 use crate::tombstone::{self, Tombstone};
 use crate::{Condition, Error};
 
 impl Store {
-    /// Deletes an object; with an etag only this version of the object.
+    /// Deletes an object; with an etag only this version of the object, without one the version that it finds.
     pub(super) async fn erase(&self, key: &str, etag: Option<&str>, course: &mut Course) -> Result<(), Error> {
         let backend = &self.inner.backend;
-        let condition = match etag {
+        let found = OnceLock::new();
+        let target = match etag {
             Some(etag) if backend.needs_tombstones() => {
                 let tombstone = Tombstone::new();
                 let etag = self.bury(key, etag, &tombstone, course).await?;
-                return self.unearth(key, etag, &tombstone, course).await;
+                return self.unearth(key, &etag, &tombstone, course).await;
             }
-            Some(etag) => Condition::Etag(etag.to_owned()),
-            None => Condition::Always,
+            Some(etag) => Target::Version(etag),
+            None => Target::Found(&found),
         };
-        match self.retried(course, || self.attempt(backend.delete(key, &condition, true))).await {
+        match self.retried(course, || self.attempt(backend.delete(key, target))).await {
             // The response to the deletion was lost: the object is absent because this request deleted it.
             Err(Error::NotFound) if course.unsure => Ok(()),
             deleted => deleted,
@@ -45,8 +48,8 @@ impl Store {
     /// deletion is sent only while no claim can have replaced the tombstone: not late, not again without a
     /// read, and not again while an unanswered deletion may still arrive. A tombstone that stays does not
     /// count as an object, and a claim overwrites it once it is abandoned.
-    async fn unearth(&self, key: &str, etag: String, tombstone: &Tombstone, course: &mut Course) -> Result<(), Error> {
-        let (backend, condition) = (&self.inner.backend, Condition::Etag(etag));
+    async fn unearth(&self, key: &str, etag: &str, tombstone: &Tombstone, course: &mut Course) -> Result<(), Error> {
+        let backend = &self.inner.backend;
         let sent = AtomicBool::new(false);
         let attempt = || async {
             if sent.swap(true, Ordering::Relaxed) {
@@ -59,7 +62,7 @@ impl Store {
             if tombstone.is_old() {
                 return Ok(Err(Error::Timeout));
             }
-            match self.attempt(backend.delete(key, &condition, false)).await {
+            match self.attempt(backend.delete(key, Target::Unseen(etag))).await {
                 // A claim has replaced the tombstone.
                 Ok(()) | Err(Error::NotFound | Error::Conflict) => Ok(Ok(())),
                 Err(Error::Timeout) => Ok(Err(Error::Timeout)),

@@ -27,6 +27,28 @@ pub fn with_options(server: &Server, options: &[(&str, &str)]) -> Store {
     Store::open("s3://handoff", &settings(server, options)).expect("valid options")
 }
 
+/// A store at an address of AWS, which the test server answers as a proxy.
+pub fn aws(server: &Server) -> Store {
+    let options = [("endpoint", "http://s3.eu-1.amazonaws.com"), ("region", "eu-1"), ("proxy_url", server.endpoint())];
+    open("s3://handoff", &[&options, KEYS].concat())
+}
+
+/// The in-memory S3 server answers reads, writes and deletions as Azure does, as far as tests need.
+pub fn azure(server: &Server) -> Store {
+    let options = [("endpoint", server.endpoint()), ("account_name", "account"), ("skip_signature", "true")];
+    open("az://handoff", &options)
+}
+
+/// A store on [`Backend::google`].
+pub fn google(server: &Server) -> Store {
+    open("gs://handoff", &[("base_url", server.endpoint()), ("bearer_token", "test")])
+}
+
+fn open(url: &str, options: &[(&str, &str)]) -> Store {
+    let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Store::open(url, &Settings { options, ..Settings::default() }).expect("valid options")
+}
+
 pub fn limits() -> Limits {
     Limits { timeout: Duration::from_secs(30), retries: 3 }
 }
