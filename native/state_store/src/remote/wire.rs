@@ -12,11 +12,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, DATE, ETAG, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt, Limited};
-use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
     ReqwestConnector,
 };
+use object_store::{ClientConfigKey, ClientOptions};
 use tower_http::follow_redirect::RequestUri;
 
 use crate::answers::Request;
@@ -160,10 +160,18 @@ impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         // This fails when a provider is already installed, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = HttpClient::new(Wire { client: ReqwestConnector::default().connect(options)? });
+        let client = HttpClient::new(Wire { client: ReqwestConnector::default().connect(&patient(options))? });
         self.made.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
         Ok(client)
     }
+}
+
+/// The client would end every request after 30 s. Each attempt has a timeout of its own, which may be longer, and so has
+/// each exchange for credentials. A timeout that was set by an option or by the environment stays.
+fn patient(options: &ClientOptions) -> ClientOptions {
+    let timeout = |options: &ClientOptions| options.get_config_value(&ClientConfigKey::Timeout);
+    let is_set = timeout(options) != timeout(&ClientOptions::default());
+    if is_set { options.clone() } else { options.clone().with_timeout_disabled() }
 }
 
 #[derive(Debug)]
@@ -322,6 +330,14 @@ mod tests {
         }
         assert!(redirected("https://s3.internal/b/k", "https://s3.internal/login"));
         assert!(redirected("https://s3.internal/b/k", "http://s3.internal/b/k"));
+    }
+
+    #[test]
+    fn the_client_ends_no_request_unless_a_timeout_was_set() {
+        let timeout = |options: ClientOptions| patient(&options).get_config_value(&ClientConfigKey::Timeout);
+        assert_eq!(timeout(ClientOptions::default()), None);
+        let set = ClientOptions::default().with_config(ClientConfigKey::Timeout, "2 minutes");
+        assert_eq!(timeout(set), Some("2 minutes".to_owned()));
     }
 
     #[tokio::test]
