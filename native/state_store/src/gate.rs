@@ -1,10 +1,9 @@
 //! Limits the requests in flight.
 //!
 //! Guarantee: at most `max_in_flight` requests are in flight (have a *turn*), and at most `max_waiting` wait
-//! for a turn, in order of arrival.
+//! for a turn, in order of arrival, or have given theirs to others for now.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -12,25 +11,15 @@ use crate::Error;
 
 pub(crate) struct Gate {
     turns: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    max_waiting: usize,
-}
-
-/// Counts a waiter until it has a turn or its request is cancelled.
-struct Waiter<'a>(&'a AtomicUsize);
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// One for each request that may wait.
+    places: Arc<Semaphore>,
 }
 
 impl Gate {
     pub(crate) fn new(max_in_flight: usize, max_waiting: usize) -> Self {
         Self {
             turns: Arc::new(Semaphore::new(max_in_flight.clamp(1, Semaphore::MAX_PERMITS))),
-            waiting: AtomicUsize::new(0),
-            max_waiting,
+            places: Arc::new(Semaphore::new(max_waiting.min(Semaphore::MAX_PERMITS))),
         }
     }
 
@@ -39,33 +28,38 @@ impl Gate {
         if let Ok(permit) = Arc::clone(&self.turns).try_acquire_owned() {
             return Ok(self.turn(permit));
         }
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waiter = Waiter(&self.waiting);
-        if before >= self.max_waiting {
-            return Err(Error::Overloaded);
-        }
+        let _place = Arc::clone(&self.places).try_acquire_owned().map_err(|_none| Error::Overloaded)?;
         let permit = acquire(&self.turns).await?;
         Ok(self.turn(permit))
     }
 
     fn turn(&self, permit: OwnedSemaphorePermit) -> Turn {
-        Turn { turns: Arc::clone(&self.turns), permit: Some(permit) }
+        Turn { turns: Arc::clone(&self.turns), places: Arc::clone(&self.places), permit: Some(permit), place: None }
     }
 }
 
 pub(crate) struct Turn {
     turns: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Turn {
+    /// Gives the turn to others. Its request then counts as waiting; when no more may wait, it keeps its turn.
     pub(crate) fn leave(&mut self) {
-        self.permit = None;
+        self.place = Arc::clone(&self.places).try_acquire_owned().ok();
+        if self.place.is_some() {
+            self.permit = None;
+        }
     }
 
-    /// Takes a turn again. A request that had one does not count as waiting.
+    /// Takes a turn again.
     pub(crate) async fn take(&mut self) -> Result<(), Error> {
-        self.permit = Some(acquire(&self.turns).await?);
+        if self.permit.is_none() {
+            self.permit = Some(acquire(&self.turns).await?);
+        }
+        self.place = None;
         Ok(())
     }
 }
@@ -91,5 +85,24 @@ mod tests {
         assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(third.as_mut().poll(cx))).await.is_pending());
         drop(turn);
         assert!(third.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_request_without_its_turn_counts_as_waiting_and_one_too_many_keeps_it() {
+        let gate = Gate::new(1, 1);
+        let mut first = gate.enter().await.unwrap();
+        first.leave();
+        let mut second = gate.enter().await.unwrap();
+        second.leave();
+        assert_eq!(gate.enter().await.err(), Some(Error::Overloaded));
+        assert_eq!(second.take().await, Ok(()));
+        drop(second);
+        assert_eq!(first.take().await, Ok(()));
+        first.leave();
+        assert!(gate.enter().await.is_ok(), "the turn of the first");
+        drop(first);
+        let _turn = gate.enter().await.unwrap();
+        let mut waits = Box::pin(gate.enter());
+        assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(waits.as_mut().poll(cx))).await.is_pending());
     }
 }

@@ -4,7 +4,8 @@
 //! have jitter, and are never shorter than what the store asked for. The caller's deadline ends a pause too.
 //!
 //! Three kinds of failure do not count as failures of the store and have their own pauses (none with `retries: 0`):
-//! - An object that is written too often: a second, for this key. Other requests use its turn meanwhile.
+//! - An object that is written too often: a second, for this key. Other requests use its turn meanwhile, as far as the
+//!   bound on waiting requests allows.
 //! - A service for credentials that fails: up to ten seconds.
 //! - Credentials that are no longer accepted: new ones are fetched once, without a pause.
 
