@@ -59,8 +59,9 @@ impl Flaw {
             ),
             Self::DeletionsIgnoreConditions => (
                 "deletions_ignore_conditions",
-                "this store deletes an object although the condition of the deletion does not hold: a deletion could \
-                 remove a newer state. Use a store with conditional deletion",
+                "this store, or a proxy in front of it, deletes an object although the condition of the deletion does not \
+                 hold: a deletion could remove a newer state. Use a store with conditional deletion, or let the proxy pass \
+                 If-Match",
             ),
             Self::CredentialsReadOnly => (
                 "credentials_read_only",

@@ -4,9 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{count, keys, limits, once, server, settings, store, under};
+use common::{aws, count, google, keys, limits, once, server, settings, store, under};
 use state_store::{Condition, Error, Flaw, Limits, Settings, Store};
-use store_servers::{Flaw as Wrong, Kind, Rule, Then};
+use store_servers::{Backend, Flaw as Wrong, Kind, Rule, Server, Then};
 
 async fn check(flaws: &[Wrong]) -> Result<(), Error> {
     store(&server(flaws).await).check(limits()).await
@@ -116,6 +116,24 @@ async fn credentials_that_may_not_delete_are_refused() {
     let server = server(&[]).await;
     server.script().set(vec![Rule::on(Kind::Delete).error(403, "AccessDenied")]);
     assert_eq!(store(&server).check(limits()).await, unfit(Flaw::CredentialsReadOnly));
+}
+
+#[tokio::test]
+async fn a_store_whose_deletions_ignore_their_condition_is_refused_where_deletions_rely_on_it() {
+    let good = server(&[]).await;
+    assert_eq!(aws(&good).check(limits()).await, Ok(()));
+    assert_eq!(count(&good, Kind::Delete), 2, "of an old and of the current version");
+    let flawed = server(&[Wrong::DeletionIgnoresConditions]).await;
+    let first = aws(&flawed);
+    assert_eq!(first.check(limits()).await, unfit(Flaw::DeletionsIgnoreConditions));
+    assert_eq!(store(&flawed).check(limits()).await, Ok(()), "a tombstone does not need the condition");
+}
+
+#[tokio::test]
+async fn a_proxy_that_strips_the_condition_of_a_deletion_is_refused() {
+    let server = Server::start(Backend::google()).await.expect("a port");
+    server.script().set(vec![Rule { strip: vec!["x-goog-if-generation-match".into()], ..Rule::on(Kind::Delete) }]);
+    assert_eq!(google(&server).check(limits()).await, unfit(Flaw::DeletionsIgnoreConditions));
 }
 
 #[tokio::test]

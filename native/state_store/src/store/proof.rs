@@ -21,6 +21,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Store;
+use crate::backend::Target;
 use crate::key::nonce;
 use crate::remote::etags::Etags;
 use crate::retry::Course;
@@ -128,6 +129,17 @@ impl Store {
         self.ungated(limits, async |course| self.erase(&key, etag, course).await).await
     }
 
+    /// Deletes one version by the condition alone, where deletions rely on it. A read before would find out that the
+    /// version is not there.
+    async fn delete_unseen(&self, key: &str, etag: &str, limits: Limits) -> Result<(), Error> {
+        if self.inner.backend.needs_tombstones() {
+            return self.delete_ungated(key, Some(etag), limits).await;
+        }
+        let key = self.writable(key)?;
+        let delete = || self.attempt(self.inner.backend.delete(&key, Target::Unseen(etag)));
+        self.ungated(limits, async |course| self.retried(course, delete).await).await
+    }
+
     fn are_etags_flipped(&self) -> bool {
         self.inner.backend.etags().is_some_and(Etags::is_flipped)
     }
@@ -211,7 +223,7 @@ impl Proof<'_> {
 
     /// A deletion of an old version leaves the new one, and one of the new version does not.
     async fn delete(&self, old: &str, newer: &str) -> Result<(), Error> {
-        match self.store.delete_ungated(self.key, Some(old), self.limits).await {
+        match self.store.delete_unseen(self.key, old, self.limits).await {
             Err(Error::Conflict) => {}
             Ok(()) => return unfit(Flaw::DeletionsIgnoreConditions),
             Err(error) => return Err(named(error)),
