@@ -195,6 +195,7 @@ impl Engine {
     fn decide_now(&mut self, now: Micros, shared: &mut Shared) -> Poll {
         let mut actions = Vec::new();
         shared.limiter.on_tick(now);
+        self.leave_exhausted();
         self.advance(now, shared);
         let mut waits = false;
         let others = !self.pending.is_empty();
@@ -215,7 +216,7 @@ impl Engine {
         }
         if let Phase::Settling(ended) = self.phase {
             self.give_up_displaced(ended.reason(), &mut shared.ledger, &mut actions);
-            self.leave_untouched(ended.reason());
+            self.leave_untouched(ended.reason(), |_| true);
         }
         if let Some(ended) = self.over(now, waits) {
             self.finish(ended, now, shared);

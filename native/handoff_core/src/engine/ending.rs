@@ -36,11 +36,22 @@ impl Engine {
         }
     }
 
-    pub(super) fn leave_untouched(&mut self, reason: Reason) {
+    /// Leaves running servers that have used up their attempts. Only a poll does so: an engine that follows
+    /// receives orders and events in another sequence than the deciding engine, so it may charge a server for
+    /// an attempt that the other one does not charge.
+    pub(super) fn leave_exhausted(&mut self) {
+        let max_attempts = self.config.max_attempts;
+        if !self.is_over() {
+            self.leave_untouched(Reason::AttemptsExhausted, |server| server.charged >= max_attempts);
+        }
+    }
+
+    /// Leaves those running servers whose last attempt changed nothing and for which `leaves` is true.
+    pub(super) fn leave_untouched(&mut self, reason: Reason, leaves: impl Fn(&Server) -> bool) {
         let untouched: Vec<ServerId> = self
             .active
             .iter()
-            .filter(|(_, server)| matches!(server.stage, Stage::Untouched { .. }))
+            .filter(|(_, server)| matches!(server.stage, Stage::Untouched { .. }) && leaves(server))
             .map(|(id, _)| *id)
             .collect();
         for id in untouched {

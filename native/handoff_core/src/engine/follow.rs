@@ -6,8 +6,13 @@
 //! and change nothing: a start of an unknown server or of one in an attempt, more servers stopped than
 //! `max_concurrency`, more servers moved than a rebalance allows, a target that is not in the view or lacks
 //! the server's module, an end while attempts are in flight.
+//!
+//! Orders and events cross on their way, so the two engines handle them in different sequences. Therefore an
+//! event decides a server here only by what its own attempt says. Whatever else ends a server that still runs,
+//! such as the attempts charged to it, is decided in a poll. No order says so: here the server stays open
+//! until the end, and may start again.
 
-use crate::engine::server::{Fate, Stage};
+use crate::engine::server::{Fate, Server, Stage};
 use crate::engine::{Engine, Phase};
 use crate::event::{Action, EngineError};
 use crate::ids::ServerId;
@@ -78,7 +83,7 @@ impl Engine {
         let room = self.stopped_servers() < self.config.max_concurrency as usize;
         let waits = match self.active.get(&id).map(|server| &server.stage) {
             Some(Stage::Displaced { .. }) => true,
-            Some(Stage::Untouched { .. }) => room,
+            Some(Stage::Untouched { .. }) => room && self.spares_another(),
             Some(_) => false,
             None => {
                 room && self.spares_another() && self.fates.get(id.index()).is_some_and(|fate| *fate == Fate::Undecided)
@@ -92,20 +97,31 @@ impl Engine {
         let Some(server) = displaced else {
             return Err(EngineError::Unexpected { id });
         };
-        let reason = match self.phase {
+        let reason = self.likely_reason(id, server, now, shared);
+        self.give_up(id, reason, &mut shared.ledger).ok_or(EngineError::Unexpected { id })
+    }
+
+    /// Why the deciding engine gave that server up, as far as this engine can tell.
+    fn likely_reason(&self, id: ServerId, server: &Server, now: Micros, shared: &Shared) -> Reason {
+        match self.phase {
             Phase::Settling(ended) => ended.reason(),
             _ if now > self.last_start(shared) => Reason::Deadline,
             _ if self.breaker.is_open() => Reason::Failures,
             _ if server.charged > 0 => Reason::AttemptsExhausted,
             _ => self.placement.reason(self.classes[id.index()] as usize, &self.config),
-        };
-        self.give_up(id, reason, &mut shared.ledger).ok_or(EngineError::Unexpected { id })
+        }
     }
 
     fn follow_finish(&mut self, now: Micros, shared: &mut Shared) -> Result<Action, EngineError> {
         let under_way = self.active.iter().find(|(_, server)| !matches!(server.stage, Stage::Untouched { .. }));
         if let Some((id, _)) = under_way {
             return Err(EngineError::Unexpected { id: *id });
+        }
+        self.leave_exhausted();
+        let rest: Vec<(ServerId, Reason)> =
+            self.active.iter().map(|(id, server)| (*id, self.likely_reason(*id, server, now, shared))).collect();
+        for (id, reason) in rest {
+            self.decide(id, Fate::Left(reason));
         }
         let ended = match self.phase {
             Phase::Settling(ended) => ended,

@@ -242,13 +242,10 @@ impl Engine {
             self.failed(target, blame, started, now);
             now + self.charge(id, blame, now)
         };
-        let max_attempts = self.config.max_attempts;
         let Some(server) = self.active.get_mut(&id) else { return };
-        let exhausted = server.charged >= max_attempts;
         match server.stopped_at {
             // An earlier attempt had stopped the server, so it is still displaced.
             Some(_) => self.displace(id, now, ready),
-            None if exhausted => self.decide(id, Fate::Left(Reason::AttemptsExhausted)),
             None => server.stage = Stage::Untouched { ready },
         }
     }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use crate::balance::{self, Carrier, Idle, Moment, f64_of, whole};
 use crate::config::Config;
+use crate::engine::server::Stage;
 use crate::engine::{Engine, Phase};
 use crate::ids::{NodeId, NodeTable};
 use crate::ledger::{Leaves, Ledger};
@@ -212,9 +213,13 @@ impl Engine {
         self.rebalance.as_ref().is_some_and(|rebalance| rebalance.idle.is_some())
     }
 
-    /// Whether the source keeps enough servers when an order of another engine moves one more.
+    /// Whether the source keeps enough servers when an order of another engine moves one more. Servers whose
+    /// last attempt changed nothing still run here: the other engine may have left them.
     pub(super) fn spares_another(&self) -> bool {
-        self.rebalance.as_ref().is_none_or(|rebalance| rebalance.left() - 1.0 >= rebalance.least)
+        self.rebalance.as_ref().is_none_or(|rebalance| {
+            let untouched = self.active.values().filter(|server| matches!(server.stage, Stage::Untouched { .. }));
+            rebalance.left() + f64_of(untouched.count() as u64) - 1.0 >= rebalance.least
+        })
     }
 
     pub(super) fn rebalance_begins(&mut self) {
