@@ -107,6 +107,17 @@ defmodule Node.EndpointTest do
       assert left == %{}
     end
 
+    test "gets the progress of a drain while servers store their states", %{a: a} = context do
+      start_cluster(context)
+      start_unsynced(context, a, 3)
+      hold(context, [:put])
+      ask(a, 1, context, timeout_ms: 60_000)
+      assert_receive {:durable_handoff, 1, :drain_step, 1, %{total: 3, pending: 3, in_flight: 0, moved: 0}}
+      assert {:ok, %{state: :draining, progress: nil}} = status(context, a)
+      SimulatedStore.resume(context.store)
+      assert_receive {:durable_handoff, 1, :drain_done, 1, %{moved: 3}}
+    end
+
     test "cordons and uncordons one supervisor, or all of a node", %{a: a} = context do
       start_cluster(context)
       name = inspect(context.sup)

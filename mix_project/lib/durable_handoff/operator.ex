@@ -4,9 +4,9 @@ defmodule DurableHandoff.Operator do
   # drain, cordon, uncordon, move a server, rebalance.
   #
   # Each function runs in a process of its own and ends when the answer is sent. Guarantees: every request is
-  # answered once, with a result or with a refusal that gives the reason; progress is sent every 500 ms. When the
-  # operator is gone a drain, rebalance or move begins or goes on, and the request ends. No name from outside becomes an
-  # atom.
+  # answered once, with a result or with a refusal that gives the reason; the progress of a drain or rebalance is sent
+  # every 500 ms, also while nothing moves yet. When the operator is gone a drain, rebalance or move begins or goes on,
+  # and the request ends. No name from outside becomes an atom.
 
   alias DurableHandoff.{Cordon, Host, Log, Report, Schema, Status, Wire}
 
@@ -86,7 +86,10 @@ defmodule DurableHandoff.Operator do
   end
 
   defp rebalance(name, overrides, %{dry_run: false}, {request, _from} = whom) do
-    status = fn -> with %{rebalance: %{state: :running} = status} <- Status.read(name), do: status, else: (_ -> nil) end
+    status = fn ->
+      with %{rebalance: %{state: :running} = status} <- Status.read(name), do: begun(status, name), else: (_ -> nil)
+    end
+
     fn -> DurableHandoff.rebalance(name, overrides) end |> watched(status, whom) |> drained(request)
   end
 
@@ -150,9 +153,18 @@ defmodule DurableHandoff.Operator do
   end
 
   defp drain(name, overrides, %{dry_run: false}, {request, _from} = whom) do
-    status = fn -> with %{state: :draining} = status <- Status.read(name), do: status, else: (_ -> nil) end
+    status = fn -> with %{state: :draining} = status <- Status.read(name), do: begun(status, name), else: (_ -> nil) end
     fn -> DurableHandoff.drain(name, overrides) end |> watched(status, whom) |> drained(request)
   end
+
+  # While servers store their states, which may take most of a drain's time, there are no counts of an engine.
+  defp begun(%{progress: nil} = status, name) do
+    servers = Host.count(name)
+    none = Map.new([:in_flight, :displaced, :stopping, :moved, :left, :failures, :retried, :limit, :excess], &{&1, 0})
+    %{status | progress: Map.merge(none, %{total: servers, pending: servers, finished: false})}
+  end
+
+  defp begun(status, _name), do: status
 
   defp drained(result, request),
     do: with({:ok, %Report{} = report} <- result, do: {:ok, Wire.drain_done(request, Report.to_engine(report))})
