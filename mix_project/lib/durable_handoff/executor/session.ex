@@ -83,7 +83,9 @@ defmodule DurableHandoff.Executor.Session do
     result = Embedded.view(session.engine, now, view)
 
     session =
-      if session.link && result == :ok, do: %{session | link: Link.queue_view(session.link, view)}, else: session
+      if session.link && result == :ok,
+        do: %{session | link: Link.queue_view(session.link, view), job: session.job && %{session.job | view: view}},
+        else: session
 
     {result, session}
   end

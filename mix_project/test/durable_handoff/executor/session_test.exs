@@ -308,6 +308,18 @@ defmodule DurableHandoff.Executor.SessionTest do
     refute_received {@me, 1, :drain_open, _id, _pid, _spec}
   end
 
+  test "the Rust node that replaces another one gets the latest view" do
+    {:ok, session} = Session.start(Sup, job(1), [{:first@h, self(), "1"}, {:second@h, self(), "1"}], 0)
+    {[], _wake, session} = poll(session)
+    [first | _rest] = sent(:drain_open)
+    {:ok, session} = Session.send_view(session, 0, %{view(["c@h"]) | now_ms: 1_001_000})
+    session = lost(session, &received(&1, {:refuse, first, :stopping}))
+    {[], _wake, session} = poll(session)
+    [second | _rest] = sent(:drain_open)
+    {[], _wake, _session} = session |> received({:opened, second}) |> poll()
+    assert [^second, 1, 1, 1_001_000, [%{name: "c@h"}]] = sent(:view)
+  end
+
   test "from the start when there is no Rust node" do
     {:ok, session} = Session.start(Sup, job(1), [], 0)
     assert {[{:start, 0, _, 1, _}], _wake, session} = poll(session)
