@@ -7,19 +7,22 @@ defmodule DurableHandoff.Wire.Endpoint do
   #   * It never waits: operators' requests run in processes of their own, at most 32 at a time.
   #   * It only listens. A VM without a Rust node in its cluster pays one idle process and two empty tables.
   #   * A message that it does not understand changes nothing and is counted (`info/0`). A message of another
-  #     version is refused with that reason, if it names a process to answer.
+  #     version is refused with that reason, if it names a process to answer; it is logged once for each node and
+  #     version.
 
   use GenServer
 
   alias DurableHandoff.{Log, Operator, RustNodes, Wire}
 
   @max_requests 32
+  # Nodes of which it remembers that it has warned of their version.
+  @max_versions 64
 
   # The function of Operator that answers a request.
   @requests %{drain_request: :drain, cordon_request: :cordon, move_request: :move, rebalance_request: :rebalance}
 
   @enforce_keys [:nodes]
-  defstruct [:nodes, requests: %{}]
+  defstruct [:nodes, requests: %{}, versions: %{}]
 
   @doc "Started by the application. The name it registers is part of the protocol."
   @spec start_link(term()) :: GenServer.on_start()
@@ -114,13 +117,28 @@ defmodule DurableHandoff.Wire.Endpoint do
   defp other_version(state, message, got) do
     state = count(state, :version)
 
-    with from when is_pid(from) <- message |> Tuple.to_list() |> Enum.take(8) |> Enum.find(&is_pid/1) do
-      Wire.send(from, Wire.refuse_version(got))
-      text = "#{node(from)} speaks another version of the protocol: #{inspect(got, limit: 5)}"
-      Log.warning(:rust_node_version, nil, text, node: node(from), version: got)
-    end
+    case message |> Tuple.to_list() |> Enum.take(8) |> Enum.find(&is_pid/1) do
+      nil ->
+        state
 
-    state
+      from ->
+        Wire.send(from, Wire.refuse_version(got))
+        warn_of_version(state, node(from), got)
+    end
+  end
+
+  # A Rust node of another version repeats its announcement every two seconds.
+  defp warn_of_version(%{versions: warned} = state, node, got) do
+    version = :erlang.phash2(got)
+
+    if warned[node] == version do
+      state
+    else
+      text = "#{node} speaks another version of the protocol: #{inspect(got, limit: 5)}"
+      Log.warning(:rust_node_version, nil, text, node: node, version: got)
+      warned = if map_size(warned) < @max_versions, do: warned, else: %{}
+      %{state | versions: Map.put(warned, node, version)}
+    end
   end
 
   defp count(state, what) do

@@ -1,0 +1,37 @@
+defmodule DurableHandoff.Wire.EndpointTest do
+  # The test acts as a Rust node of a later version. The endpoint is the one that the application starts.
+  use ExUnit.Case
+
+  import DurableHandoff.LogEvents
+
+  alias DurableHandoff.Wire
+  alias DurableHandoff.Wire.Endpoint
+
+  @moduletag :capture_log
+
+  test "a Rust node of another version is refused each time that it announces itself, and logged once for each version" do
+    before = Endpoint.info().version
+    assert announced(List.duplicate(7, 10)) == [warning: 7]
+    assert announced([7, 8, 8, 7]) == [warning: 8, warning: 7]
+    assert Endpoint.info().version == before + 14
+  end
+
+  # Announces each of these versions, and returns the log lines about that.
+  defp announced(versions) do
+    {_state, log} =
+      collect(
+        fn ->
+          for version <- versions do
+            send(Wire.endpoint_process(), {:durable_handoff, version, :announce, self(), :of_the_future})
+            assert_receive {:durable_handoff, 1, :refuse, nil, {:version, ^version, 1}}
+          end
+
+          # Answered after all lines are logged.
+          :sys.get_state(Wire.endpoint_process())
+        end,
+        &(&1[:durable_handoff] == :rust_node_version)
+      )
+
+    for {level, :rust_node_version, %{version: version}} <- log, do: {level, version}
+  end
+end
