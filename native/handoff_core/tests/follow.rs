@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use common::{MOVED, config, node, servers, spec, two_targets, view};
 use handoff_core::time::Micros;
 use handoff_core::{
-    Action, Blame, ClusterView, Config, Engine, EngineError, Event, Goal, ModuleId, NodeView, Outcome, Reason, Report,
-    ServerId, ServerSpec, Shared,
+    Action, Blame, ClusterView, Config, Ended, Engine, EngineError, Event, Goal, ModuleId, NodeView, Outcome, Reason,
+    Report, ServerId, ServerSpec, Shared,
 };
 use proptest::prelude::*;
 
@@ -226,6 +226,24 @@ fn no_server_starts_after_a_cancel_and_no_order_is_accepted_after_the_end() {
     assert_eq!(pair.follow(&start(1, "a@h", 1)), Err(EngineError::Finished));
     let report = pair.report_of_follower();
     assert_eq!((report.moved, report.left), (1, [(Reason::Cancelled, 1)].into()));
+}
+
+#[test]
+fn a_drain_may_end_with_attempts_in_flight_just_before_its_deadline_and_not_earlier() {
+    let config = Config { timeout_ms: 10_000, max_concurrency: 2, ..config() };
+    let mut pair = Pair::new(&config, &servers(3));
+    pair.follow(&start(0, "a@h", 1)).expect("fits");
+    pair.follow(&start(1, "a@h", 1)).expect("fits");
+    pair.later(8_999);
+    assert_eq!(pair.follow(&Action::Finish), Err(EngineError::Unexpected { id: ServerId(0) }));
+    pair.later(1);
+    pair.event_of_follower(finished(0, 1, Outcome::Displaced(Blame::Target)));
+    assert!(pair.follow(&Action::Finish).is_err(), "a stopped server would not be released");
+    pair.follow(&Action::Release { id: ServerId(0) }).expect("fits");
+    assert_eq!(pair.follow(&Action::Finish), Ok(Action::Finish));
+    let report = pair.report_of_follower();
+    assert_eq!((report.left, report.ended), ([(Reason::Deadline, 3)].into(), Some(Ended::Deadline)));
+    assert!(pair.follower.0.results().iter().all(|result| *result == Reason::Deadline.code()));
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! `progress`, `report`, `drain_close`.
 //!
 //! Guarantees
-//! - The deadline is sent as remaining time, so that no common clock is needed. The transmission time only
-//!   shortens it.
+//! - The deadline is sent as remaining time, so that no common clock is needed. The drainer sends 100 ms less
+//!   than it has, at most a tenth less. If messages take less time than that both ways, `finish` and `report`
+//!   arrive before the drainer's own deadline, even if attempts are still in flight.
 //! - `keepalive` and `drain_close` have no field except the drain's id.
 //! - Orders, events, progress and report have the shapes of the embedded engine's. The view is a message of
 //!   its own.
@@ -27,7 +28,7 @@ pub const SILENCE_MS: u64 = 2_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainStart {
     pub id: DrainId,
-    /// Milliseconds until the deadline when this was sent.
+    /// Milliseconds from the receipt of this message to the deadline.
     pub left_ms: u64,
 }
 

@@ -19,6 +19,9 @@ defmodule DurableHandoff.Executor.Link do
 
   # How long to wait before sending again on a connection whose buffer was full.
   @retry_us 5_000
+  # The Rust node gets this much less than the time left, at most a tenth less: if moves do not end, its report has to
+  # arrive before this side's deadline. Otherwise the Rust node does not learn how its drain ended.
+  @margin_ms 100
   # flush/2 is called at least every 500 ms. A call that is later than this many intervals means that this VM
   # was paused.
   @pause_keepalives 2
@@ -145,7 +148,8 @@ defmodule DurableHandoff.Executor.Link do
 
   defp fill(%{stage: :loading, entries: []} = link, now) do
     left_ms = max(div(link.deadline_us - now, 1_000), 1)
-    messages = Wire.view(link.id, link.view) ++ [Wire.drain_start(link.id, left_ms)]
+    start = Wire.drain_start(link.id, left_ms - min(@margin_ms, div(left_ms, 10)))
+    messages = Wire.view(link.id, link.view) ++ [start]
     %{link | queue: messages, stage: :running, view: nil}
   end
 

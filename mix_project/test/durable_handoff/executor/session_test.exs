@@ -122,6 +122,17 @@ defmodule DurableHandoff.Executor.SessionTest do
                Session.report(session, 9)
     end
 
+    test "ends with the report of the node just before the deadline, even if moves are in flight" do
+      {session, id} = running(2)
+      {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
+      session = received(session, {:orders, id, [:finish]}, 29_900_000)
+      session = received(session, {:report, id, %{report(2, 0, %{deadline: 2}) | ended: :deadline}}, 29_900_000)
+      assert {[:finish], _wake, session} = Session.poll(session, 29_900_000)
+      assert [^id] = sent(:drain_close)
+      assert {%{moved: 0, left: %{deadline: 2}, ended: :deadline}, who} = Session.report(session, 29_900_000)
+      assert who == %{executor: {:node, node()}, executors_lost: []}
+    end
+
     test "ends at the deadline, whatever the node sends" do
       {session, id} = running(2)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
@@ -335,7 +346,8 @@ defmodule DurableHandoff.Executor.SessionTest do
     assert [^id, 0, records] = sent(:servers)
     assert byte_size(records) == 12 * count
     assert [^id, 1, 1, 1_000_000, [%{name: "a@h"}, %{name: "b@h"}]] = sent(:view)
-    assert [^id, 30_000] = sent(:drain_start)
+    # The Rust node is to end the drain before the deadline.
+    assert [^id, 29_900] = sent(:drain_start)
     {received(session, {:started, id}), id}
   end
 
@@ -379,7 +391,7 @@ defmodule DurableHandoff.Executor.SessionTest do
   end
 
   defp poll(session), do: Session.poll(session, 0)
-  defp received(session, what), do: Session.handle_message(session, 0, message(what))
+  defp received(session, what, now \\ 0), do: Session.handle_message(session, now, message(what))
   defp message(what), do: List.to_tuple([@me, 1 | Tuple.to_list(what)])
   defp start(id, target), do: {:start, id, target, 1, 1_000}
 

@@ -5,7 +5,8 @@
 //! [`Engine::poll`] continues with the remaining servers and the same deadline. Invalid orders are refused
 //! and change nothing: a start of an unknown server or of one in an attempt, more servers stopped than
 //! `max_concurrency`, more servers moved than a rebalance allows, a target that is not in the view or lacks
-//! the server's module, an end while attempts are in flight.
+//! the server's module, an end while attempts are in flight. Only in the part of the drain that is reserved for
+//! clearing reservations may a drain end with attempts in flight, as it does at its deadline.
 //!
 //! Orders and events cross on their way, so the two engines handle them in different sequences. Therefore an
 //! event decides a server here only by what its own attempt says. Whatever else ends a server that still runs,
@@ -114,17 +115,21 @@ impl Engine {
 
     fn follow_finish(&mut self, now: Micros, shared: &mut Shared) -> Result<Action, EngineError> {
         let under_way = self.active.iter().find(|(_, server)| !matches!(server.stage, Stage::Untouched { .. }));
-        if let Some((id, _)) = under_way {
+        let late = now >= self.deadline - self.reserve() && self.displaced.is_empty();
+        if let Some((id, _)) = under_way.filter(|_| !late) {
             return Err(EngineError::Unexpected { id: *id });
         }
+        let cut = under_way.is_some();
         self.leave_exhausted();
-        let rest: Vec<(ServerId, Reason)> =
-            self.active.iter().map(|(id, server)| (*id, self.likely_reason(*id, server, now, shared))).collect();
-        for (id, reason) in rest {
+        let untouched = self.active.iter().filter(|(_, server)| matches!(server.stage, Stage::Untouched { .. }));
+        let left: Vec<(ServerId, Reason)> =
+            untouched.map(|(id, server)| (*id, self.likely_reason(*id, server, now, shared))).collect();
+        for (id, reason) in left {
             self.decide(id, Fate::Left(reason));
         }
         let ended = match self.phase {
             Phase::Settling(ended) => ended,
+            _ if cut => Ended::Deadline,
             _ if self.breaker.is_open() => Ended::Failures,
             _ if now > self.last_start(shared) && !self.pending.is_empty() => Ended::Deadline,
             _ => self.done(),
