@@ -6,21 +6,21 @@ defmodule DurableHandoff.Operator do
   # Each function runs in a process of its own and ends when the answer is sent. Guarantees: every request is
   # answered once, with a result or with a refusal that gives the reason; the progress of a drain or rebalance is sent
   # every 500 ms, also while nothing moves yet. When the operator is gone a drain, rebalance or move begins or goes on,
-  # and the request ends. No name from outside becomes an atom.
+  # and the request ends. No name from outside becomes an atom. A list of supervisors fits into one frame of a Rust node.
 
   alias DurableHandoff.{Cordon, Host, Log, Report, Schema, Status, Wire}
 
   @step_ms 500
-  @max_supervisors 10_000
+  # A Rust node ends the connection for a frame of more than 1 MB. The rest of an answer is far below the difference.
+  @max_list_bytes 1_000_000
   # Options of a `rebalance_request` that an operator sends only if the node's description lists them: earlier
   # releases would ignore them.
   @rebalance_settings [:tolerance, :min_servers, :max_per_second]
 
-  @doc "Answers with release, clock and supervisors of this node."
+  @doc "Answers with release, clock and supervisors of this node, as many as fit into one frame."
   @spec describe(Wire.id(), pid()) :: :ok
   def describe(request, from) do
-    supervisors = for name <- Enum.take(Status.supervisors(), @max_supervisors), info = supervisor(name), do: info
-
+    supervisors = Status.supervisors() |> Stream.map(&supervisor/1) |> Stream.reject(&is_nil/1) |> fitting()
     now_ms = System.system_time(:millisecond)
     info = %{release: Wire.release(), now_ms: now_ms, supervisors: supervisors, knows: ["rebalance_settings"]}
     tell(from, Wire.description(request, info))
@@ -41,18 +41,18 @@ defmodule DurableHandoff.Operator do
 
   @doc """
   Cordons a supervisor of this node, or uncordons it (`cordon: false`); without a `supervisor`, all of them.
-  In that case supervisors that are stopping are left out of the answer, and the request is refused only if
-  all are stopping.
+  In that case supervisors that are stopping are left out of the answer, as are those that do not fit into one
+  frame, and the request is refused only if all are stopping.
   """
   @spec cordon(Wire.id(), pid(), %{supervisor: nil | String.t(), cordon: boolean()}) :: :ok
   def cordon(request, from, %{supervisor: nil} = what) do
-    results = for name <- Enum.take(Status.supervisors(), @max_supervisors), do: {name, change(name, what)}
+    results = for name <- Status.supervisors(), do: {name, change(name, what)}
 
     result =
       case {for({name, :ok} <- results, do: inspect(name)), results} do
         {[], [{_name, error} | _others]} -> error
         {[], []} -> {:error, :no_supervisors}
-        {names, _results} -> {:ok, Wire.cordon_done(request, names)}
+        {names, _results} -> {:ok, Wire.cordon_done(request, fitting(names))}
       end
 
     answer(result, request, from)
@@ -190,6 +190,17 @@ defmodule DurableHandoff.Operator do
         with %{progress: %{} = counts} <- begun, do: tell(from, Wire.drain_step(request, counts))
         await(status, monitors, whom)
     end
+  end
+
+  # The first of them that together fit into one answer.
+  defp fitting(list) do
+    {fitting, _bytes} =
+      Enum.reduce_while(list, {[], 0}, fn one, {fitting, bytes} ->
+        bytes = bytes + :erlang.external_size(one)
+        if bytes <= @max_list_bytes, do: {:cont, {[one | fitting], bytes}}, else: {:halt, {fitting, bytes}}
+      end)
+
+    Enum.reverse(fitting)
   end
 
   # A wrong override raises; the operator gets the message.
