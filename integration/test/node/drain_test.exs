@@ -52,6 +52,20 @@ defmodule Node.DrainTest do
     await_all_on(context, keys, [b, c, d])
   end
 
+  test "a drain with a server that does not stop is ended at its deadline by the Rust node", %{a: a} = context do
+    rust = RustNode.start(context.nodes, ["--http", "127.0.0.1:0"])
+    address = RustNode.http(rust)
+    start_cluster(context)
+    start_server(context, a, Servers.Troublesome, "stuck")
+    Servers.Troublesome.arm(a, "stuck", :terminate, :hang)
+    assert {:ok, %{moved: 0, ended: :deadline, executors_lost: []} = report} = drain(context, a, timeout_ms: 2_000)
+    assert {report.executor, report.left} == {{:node, rust.name}, %{deadline: 1}}
+    assert {said, 0} = System.cmd(RustNode.program(), ["status", "--json", "--http", address])
+    assert [%{"ended" => "deadline", "moved" => 0, "total" => 1}] = DurableHandoff.Codec.decode!(said)["ended"]
+    Servers.Troublesome.disarm(a, "stuck", :terminate)
+    wait_until(fn -> drain_processes(a) == [] end)
+  end
+
   test "executor: :embedded does not ask the Rust node", %{a: a} = context do
     RustNode.start(context.nodes)
     start_cluster(context)
