@@ -161,7 +161,7 @@ defmodule Store.FaultsTest do
     test "invalid keys" do
       {:ok, %{state: state}} = Backend.init_backend(url: "memory:")
 
-      for key <- ["", "/a", "a/", "a//b", "a/../b", "a\nb", String.duplicate("k", 2_000)] do
+      for key <- ["", "/a", "a/", "a//b", "a/../b", "a\nb", <<"k", 255>>, String.duplicate("k", 2_000)] do
         assert {:error, {:invalid_key, %{reason: _}}} = Backend.get_object(state, key, [])
         assert {:error, {:invalid_key, %{reason: _}}} = Backend.put_object(state, key, %{}, [])
       end

@@ -118,8 +118,8 @@ defmodule DurableHandoff.Store do
       given none before that the store still accepts. Asked again for up to ten seconds.
     * `{:no_bucket, facts}`, with `bucket`.
     * `{:io, facts}`, with `action` and `reason`: the file system of a directory.
-    * `{:invalid_key, facts}`, with `reason`: keys are paths of up to 1024 bytes, without empty parts, `.`, `..` and
-      control characters.
+    * `{:invalid_key, facts}`, with `reason`: keys are paths of up to 1024 bytes of UTF-8, without empty parts, `.`,
+      `..` and control characters.
     * `{:too_large, facts}`, with `bytes` and `limit`.
     * `{:protocol, facts}`, with `reason`: an answer lacks a part that it must have.
     * `{:not_encodable, exception}`: a term that JSON cannot represent.
@@ -170,7 +170,7 @@ defmodule DurableHandoff.Store do
     with {:error, error} <- Native.load(), do: raise(error)
 
     # Raised, because the host drops the reason of an error.
-    case Native.store_open(options.url, options.config, bounds(options)) do
+    case Native.without_arguments(fn -> Native.store_open(options.url, options.config, bounds(options)) end) do
       {:ok, ref} -> {:ok, opened(ref, options)}
       {:error, reason} -> raise ArgumentError, "DurableHandoff.Store cannot be opened: " <> problem(reason)
     end

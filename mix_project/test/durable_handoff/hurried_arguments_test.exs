@@ -118,7 +118,8 @@ defmodule DurableHandoff.HurriedArgumentsTest do
           {fn -> Store.delete_object(store, nil) end, "a key or prefix got nil, expected a string"},
           {fn -> store |> Store.list_all_objects_stream(:k) |> Enum.to_list() end, "a key or prefix got :k"},
           {fn -> Store.put_object(store, "k", %{}, etag: 1) end, ":etag got 1, expected a string"},
-          {fn -> Store.delete_object(store, "k", etag: :any) end, ":etag got :any, expected a string"}
+          {fn -> Store.delete_object(store, "k", etag: :any) end, ":etag got :any, expected a string"},
+          {fn -> Store.put_object(store, "k", %{}, etag: <<255>>) end, ":etag got <<255>>, expected a string"}
         ] do
       error = assert_raise ArgumentError, call
       assert error.message =~ text

@@ -162,9 +162,11 @@ defmodule DurableHandoff.Store.Options do
   end
 
   @doc false
-  def url_problems(_name, value) when is_binary(value) and value != "", do: []
   def url_problems(name, nil), do: ["option #{name} is required, for example \"s3://bucket/path\""]
-  def url_problems(name, _value), do: ["#{name} expects a string, for example \"s3://bucket/path\""]
+
+  def url_problems(name, value) do
+    if text?(value) and value != "", do: [], else: ["#{name} expects a string, for example \"s3://bucket/path\""]
+  end
 
   @doc false
   def config_problems(_name, value) when is_function(value, 0), do: []
@@ -173,7 +175,7 @@ defmodule DurableHandoff.Store.Options do
     if is_list(value) and Enum.all?(value, &setting?/1),
       do: [],
       else: [
-        "#{name} expects a keyword list of strings, such as [region: \"eu-central-1\"], or a function that returns one"
+        "#{name} expects a keyword list of strings in UTF-8, such as [region: \"eu-central-1\"], or a function that returns one"
       ]
   end
 
@@ -191,6 +193,8 @@ defmodule DurableHandoff.Store.Options do
 
   defp config!(config), do: for({name, value} <- config, do: {to_string(name), to_string(value)})
 
-  defp setting?({name, value}), do: is_atom(name) and (is_binary(value) or (is_atom(value) and value != nil))
+  defp setting?({name, value}), do: is_atom(name) and (text?(value) or (is_atom(value) and value != nil))
   defp setting?(_other), do: false
+
+  defp text?(value), do: is_binary(value) and String.valid?(value)
 end

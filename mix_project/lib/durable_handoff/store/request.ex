@@ -31,16 +31,18 @@ defmodule DurableHandoff.Store.Request do
   `:infinity` or of a kind that a later host may send, the store's own value counts.
   """
   @spec run(store(), tuple() | atom(), keyword()) :: answer()
-  def run(store, request, opts), do: store |> start(request, opts) |> await()
+  def run(store, request, opts) do
+    with :ok <- check!(request), do: store |> start(request, opts) |> await()
+  end
 
   @doc "Sends a request. `await/1` gets its answer."
   @spec start(store(), tuple() | atom(), keyword()) :: {reference(), term(), non_neg_integer()}
   def start(store, request, opts) do
-    valid!(request)
     tag = make_ref()
     timeout = number(opts[:timeout], store.timeout_ms)
     retries = number(opts[:max_retries], store.max_retries)
-    {tag, send_request(store.ref, tag, request, timeout, retries), timeout}
+    send = fn -> send_request(store.ref, tag, request, timeout, retries) end
+    {tag, Native.without_arguments(send), timeout}
   end
 
   @doc "The answer of a request that `start/3` has sent. After its timeout: `{:error, :timeout}`, and no later answer."
@@ -55,24 +57,25 @@ defmodule DurableHandoff.Store.Request do
   end
 
   # Invalid keys and etags are reported here, where the caller's names for them are known.
-  defp valid!({:put, key, _body, condition, _readback, _keep}), do: {key!(key), condition!(condition)}
-  defp valid!({:delete, key, etag}), do: {key!(key), etag == nil or condition!({:etag, etag})}
-  defp valid!(request) when is_tuple(request), do: key!(elem(request, 1))
-  defp valid!(:check), do: :ok
+  defp check!(:check), do: :ok
+  defp check!({:put, key, _body, condition, _readback, _keep}), do: check!(key, condition)
+  defp check!({:delete, key, etag}) when etag != nil, do: check!(key, {:etag, etag})
+  defp check!(request), do: check!(elem(request, 1), :always)
 
-  defp key!(key) when is_binary(key), do: key
+  defp check!(key, _condition) when not is_binary(key),
+    do: raise(ArgumentError, "DurableHandoff.Store: a key or prefix got #{inspect(key)}, expected a string")
 
-  defp key!(other),
-    do: raise(ArgumentError, "DurableHandoff.Store: a key or prefix got #{inspect(other)}, expected a string")
+  defp check!(key, condition) do
+    with {:etag, etag} <- condition, do: etag!(etag)
+    if String.valid?(key), do: :ok, else: {:error, {:invalid_key, %{reason: "it is not UTF-8"}}}
+  end
 
-  defp condition!({:etag, other}) when not is_binary(other),
-    do:
-      raise(
-        ArgumentError,
-        "DurableHandoff.Store: :etag got #{inspect(other)}, expected a string from an earlier answer"
-      )
-
-  defp condition!(condition), do: condition
+  defp etag!(etag) do
+    unless is_binary(etag) and String.valid?(etag) do
+      raise ArgumentError,
+            "DurableHandoff.Store: :etag got #{inspect(etag)}, expected a string from an earlier answer"
+    end
+  end
 
   # The host passes `timeout: :infinity` where a deletion is to wait for its lock.
   defp number(value, _default) when is_integer(value), do: value |> max(0) |> min(@most)

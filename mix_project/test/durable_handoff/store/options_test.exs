@@ -10,9 +10,11 @@ defmodule DurableHandoff.Store.OptionsTest do
     {:url, nil, "option :url is required, for example \"s3://bucket/path\""},
     {:url, "", ":url expects a string"},
     {:url, ~c"s3://bucket", ":url expects a string"},
+    {:url, <<"s3://", 255>>, ":url expects a string"},
     {:config, "region=x", ":config expects a keyword list of strings"},
     {:config, %{region: "x"}, "or a function that returns one"},
     {:config, [region: 1], ":config expects a keyword list of strings"},
+    {:config, [region: <<255>>], ":config expects a keyword list of strings in UTF-8"},
     {:config, [region: nil], ":config expects a keyword list of strings"},
     {:config, [{"region", "x"}], ":config expects a keyword list of strings"},
     {:timeout_ms, 0, ":timeout_ms got 0, expected a positive integer up to 3600000"},
@@ -75,6 +77,7 @@ defmodule DurableHandoff.Store.OptionsTest do
           [url: "memory:", config: [secret_access_key: {secret}]],
           [url: "memory:", config: fn -> secret end],
           [url: "memory:", config: fn -> [secret_access_key: [secret]] end],
+          [url: "memory:", config: [secret_access_key: secret <> <<255>>]],
           [url: "memory:", config: [secret_access_key: secret], max_retries: :many]
         ] do
       error = assert_raise ArgumentError, fn -> Options.new!(options) end
