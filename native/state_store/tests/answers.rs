@@ -333,6 +333,21 @@ async fn a_listing_holds_only_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn objects_of_others_with_keys_that_no_store_can_have_do_not_end_a_listing() {
+    let server = server(&[]).await;
+    let object = |key: &str| {
+        format!(
+            "<Contents><Key>{key}</Key><LastModified>2026-11-27T00:00:00Z</LastModified><ETag>\"1\"</ETag>\
+             <Size>1</Size></Contents>"
+        )
+    };
+    let objects = ["a//b", "console/", "c", "../d"].map(object).concat();
+    let page = format!("<ListBucketResult><Name>handoff</Name>{objects}</ListBucketResult>");
+    server.script().set(vec![Rule::on(Kind::List).answer(200, &page)]);
+    assert_eq!(common::keys(&store(&server)).await, ["c"]);
+}
+
+#[tokio::test]
 async fn a_listing_that_gives_the_same_page_again_ends_with_an_error() {
     let server = server(&[]).await;
     let page = "<ListBucketResult><IsTruncated>true</IsTruncated>\

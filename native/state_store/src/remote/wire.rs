@@ -17,9 +17,11 @@ use object_store::client::{
     ReqwestConnector,
 };
 use object_store::{ClientConfigKey, ClientOptions};
+use quick_xml::escape::unescape;
 use tower_http::follow_redirect::RequestUri;
 
 use crate::answers::Request;
+use crate::key;
 
 tokio::task_local! {
     static EXCHANGE: Arc<Exchange>;
@@ -218,7 +220,7 @@ async fn succeeded(exchange: &Exchange, uri: Uri, response: HttpResponse) -> Res
     let (parts, body) = response.into_parts();
     let body = read(body, MAX_LISTING_BYTES).await?;
     if is_listing(&body) {
-        Ok(HttpResponse::from_parts(parts, body.into()))
+        Ok(HttpResponse::from_parts(parts, without_other_keys(body).into()))
     } else {
         exchange.saw(Seen { not_a_store: true, ..seen });
         Err(not_a_store())
@@ -246,6 +248,30 @@ fn is_listing(body: &[u8]) -> bool {
     const ROOTS: [&[u8]; 2] = [b"<ListBucketResult", b"<EnumerationResults"];
     let start = &body[..body.len().min(1_024)];
     ROOTS.iter().any(|root| start.windows(root.len()).any(|window| window == *root))
+}
+
+/// A listing without the objects of others whose keys no store of ours can have. `object_store` refuses the whole
+/// page for a key such as `a//b`, and reads the `a/` that consoles create as `a`.
+fn without_other_keys(body: Bytes) -> Bytes {
+    let Ok(page) = std::str::from_utf8(&body) else { return body };
+    let azure = page.contains("<EnumerationResults");
+    let (start, end) = if azure { ("<Blob>", "</Blob>") } else { ("<Contents>", "</Contents>") };
+    let (key_start, key_end) = if azure { ("<Name>", "</Name>") } else { ("<Key>", "</Key>") };
+    let mut kept = String::with_capacity(page.len());
+    let mut rest = page;
+    while let Some((before, after)) = rest.split_once(start)
+        && let Some((entry, after)) = after.split_once(end)
+    {
+        kept.push_str(before);
+        let key = element(entry.as_bytes(), key_start, key_end);
+        // One that cannot be read stays: the page is invalid then.
+        if key.is_none_or(|key| unescape(key).map_or(true, |key| key::check(&key).is_ok())) {
+            kept.extend([start, entry, end]);
+        }
+        rest = after;
+    }
+    kept.push_str(rest);
+    kept.into()
 }
 
 fn not_a_store() -> HttpError {
@@ -338,6 +364,24 @@ mod tests {
         assert_eq!(timeout(ClientOptions::default()), None);
         let set = ClientOptions::default().with_config(ClientConfigKey::Timeout, "2 minutes");
         assert_eq!(timeout(set), Some("2 minutes".to_owned()));
+    }
+
+    #[test]
+    fn a_listing_keeps_every_object_that_a_store_of_ours_can_have() {
+        for (root, entry, name) in [("ListBucketResult", "Contents", "Key"), ("EnumerationResults", "Blob", "Name")] {
+            let page = |keys: &[&str]| {
+                let entries =
+                    keys.iter().map(|key| format!("<{entry}><{name}>{key}</{name}><Size>1</Size></{entry}>\n"));
+                format!("<{root}><Name>b</Name>{}<Next>a//b</Next></{root}>", entries.collect::<String>())
+            };
+            let kept = ["a &amp;amp; b", "a&#x20;b", "日本語/ü", "a&b"];
+            let dropped = ["a//b", "/a", "a/", "./a", "a/..", "a&#x1;b", "a&#47;&#47;b"];
+            let all = page(&[&kept[..1], &dropped[..], &kept[1..]].concat());
+            let left = without_other_keys(all.into());
+            let objects = String::from_utf8(left.to_vec()).unwrap();
+            let empty_lines = |text: &str| text.replace('\n', "");
+            assert_eq!(empty_lines(&objects), empty_lines(&page(&kept)));
+        }
     }
 
     #[tokio::test]
