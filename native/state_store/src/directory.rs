@@ -13,17 +13,18 @@ mod walk;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use ring::digest;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::memory::check;
-use crate::{Condition, Error, Object, Page};
+use crate::{Condition, Error, Object, ObjectRef, Page};
 
 /// Keys share this many locks. More locks would only mean more files.
 const LOCKS: usize = 256;
@@ -31,6 +32,10 @@ const LOCKS: usize = 256;
 const LOCK_POLL: Duration = Duration::from_micros(500);
 /// A temporary file this old was left by a process that died.
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
+/// How much of an object a listing holds in memory at a time, in bytes.
+const PART: usize = 64 * 1024;
+/// The etag in listings of an object that cannot be read. No version has it.
+const UNREADABLE: &str = "unreadable";
 
 pub(crate) struct Directory {
     root: PathBuf,
@@ -39,7 +44,7 @@ pub(crate) struct Directory {
     local: Vec<Arc<Mutex<()>>>,
 }
 
-/// Set when the request was cancelled: a write that has not begun must not begin.
+/// Set when the request was cancelled: a write that has not begun must not begin, and a listing ends.
 struct GivenUp(Arc<AtomicBool>);
 
 impl Drop for GivenUp {
@@ -100,19 +105,29 @@ impl Directory {
 
     pub(crate) async fn list(self: &Arc<Self>, prefix: &str, after: Option<String>, max: usize) -> Result<Page, Error> {
         let (directory, prefix) = (Arc::clone(self), prefix.to_owned());
-        blocking(move || {
-            let (keys, more) = walk::keys(&directory.objects(), &prefix, after.as_deref(), max)?;
-            let next = if more { keys.last().cloned() } else { None };
-            let mut objects = Vec::with_capacity(keys.len());
-            for key in keys {
-                // An object that was removed since the walk counts as never listed.
-                if let Some(body) = directory.read(&directory.path(&key)?)? {
-                    objects.push(crate::ObjectRef { key, etag: etag(&body) });
-                }
+        let flag = Arc::new(AtomicBool::new(false));
+        let _given_up = GivenUp(Arc::clone(&flag));
+        blocking(move || directory.page(&prefix, after.as_deref(), max, &flag)).await
+    }
+
+    fn page(&self, prefix: &str, after: Option<&str>, max: usize, given_up: &AtomicBool) -> Result<Page, Error> {
+        let (keys, more) = walk::keys(&self.objects(), prefix, after, max)?;
+        let next = if more { keys.last().cloned() } else { None };
+        let mut objects = Vec::with_capacity(keys.len());
+        for key in keys {
+            if given_up.load(Ordering::Acquire) {
+                return Err(Error::Timeout);
             }
-            Ok(Page { objects, next })
-        })
-        .await
+            let etag = match File::open(self.path(&key)?).and_then(etag_of_file) {
+                Ok(etag) => etag,
+                // An object that was removed since the walk counts as never listed.
+                Err(error) if missing(&error) => continue,
+                // Reading the object gives the error.
+                Err(_unreadable) => UNREADABLE.to_owned(),
+            };
+            objects.push(ObjectRef { key, etag });
+        }
+        Ok(Page { objects, next })
     }
 
     fn objects(&self) -> PathBuf {
@@ -285,12 +300,29 @@ fn sweep(incoming: &Path) {
 }
 
 fn etag(body: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, body);
+    etag_of(&digest::digest(&digest::SHA256, body))
+}
+
+/// The same for a file of any size.
+fn etag_of_file(mut file: File) -> io::Result<String> {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut part = vec![0; PART];
+    loop {
+        match file.read(&mut part) {
+            Ok(0) => return Ok(etag_of(&hash.finish())),
+            Ok(bytes) => hash.update(part.get(..bytes).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn etag_of(digest: &digest::Digest) -> String {
     digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn lock_of(key: &str) -> usize {
-    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    let digest = digest::digest(&digest::SHA256, key.as_bytes());
     usize::from(digest.as_ref().first().copied().unwrap_or_default()) % LOCKS
 }
 
@@ -333,6 +365,32 @@ mod tests {
         let path = directory.path("k").expect("a key");
         directory.write(&path, b"123", &Condition::Always, &AtomicBool::new(false)).expect("written");
         assert_eq!(directory.read(&path), Err(Error::TooLarge { bytes: 3, limit: 2 }));
+    }
+
+    /// A listing that ends at one object hides all others from the search for servers without an owner.
+    #[tokio::test]
+    async fn an_object_that_cannot_be_read_is_listed() {
+        let root = tempfile::tempdir().expect("a directory");
+        let open = |max_bytes| Directory::open(root.path(), max_bytes, false).expect("opened");
+        let etag = open(u64::MAX).put("large", "123".into(), Condition::Absent).await.expect("written");
+        let small = open(2).put("small", "1".into(), Condition::Absent).await.expect("written");
+        let unreadable = root.path().join("objects").join("loop.json");
+        std::os::unix::fs::symlink(&unreadable, &unreadable).expect("made");
+
+        let listed = open(2).list("", None, 10).await.expect("listed").objects;
+        let listed: Vec<_> = listed.iter().map(|object| (object.key.as_str(), object.etag.as_str())).collect();
+        assert_eq!(listed, [("large", etag.as_str()), ("loop", UNREADABLE), ("small", small.as_str())]);
+        assert!(matches!(open(2).get("loop").await, Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn a_listing_that_was_given_up_reads_no_further_objects() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = Directory::open(root.path(), u64::MAX, false).expect("opened");
+        let path = directory.path("k").expect("a key");
+        directory.write(&path, b"1", &Condition::Always, &AtomicBool::new(false)).expect("written");
+        let page = |given_up| directory.page("", None, 10, &AtomicBool::new(given_up)).map(|page| page.objects.len());
+        assert_eq!((page(false), page(true)), (Ok(1), Err(Error::Timeout)));
     }
 
     #[test]
