@@ -117,7 +117,8 @@ defmodule DurableHandoff.Store do
     * `{:credentials, facts}`, with `status` and `reason`: the service that gives out credentials fails, and it has
       given none before that the store still accepts. Asked again for up to ten seconds.
     * `{:no_bucket, facts}`, with `bucket`.
-    * `{:io, facts}`, with `action` and `reason`: the file system of a directory.
+    * `{:io, facts}`, with `action` and `reason`: the file system of a directory. After the action `syncing a
+      directory` a write or deletion was applied, but a power cut may undo it. Sent again.
     * `{:invalid_key, facts}`, with `reason`: keys are paths of up to 1024 bytes of UTF-8, without empty parts, `.`,
       `..` and control characters.
     * `{:too_large, facts}`, with `bytes` and `limit`.

@@ -42,7 +42,11 @@ pub(crate) struct Directory {
     max_bytes: u64,
     /// Writers of this process wait here, in order; only one of them polls the file lock.
     local: Vec<Arc<Mutex<()>>>,
+    sync: SyncNames,
 }
+
+/// Makes a change of names survive a power cut.
+type SyncNames = Box<dyn Fn(&Parent) -> io::Result<()> + Send + Sync>;
 
 /// Set when the request was cancelled: a write that has not begun must not begin, and a listing ends.
 struct GivenUp(Arc<AtomicBool>);
@@ -66,7 +70,7 @@ impl Directory {
             sweep(&root.join("incoming"));
         }
         let local = (0..LOCKS).map(|_| Arc::default()).collect();
-        Ok(Arc::new(Self { root: root.to_owned(), max_bytes, local }))
+        Ok(Arc::new(Self { root: root.to_owned(), max_bytes, local, sync: Box::new(Parent::sync) }))
     }
 
     pub(crate) async fn get(self: &Arc<Self>, key: &str) -> Result<Object, Error> {
@@ -91,14 +95,17 @@ impl Directory {
     pub(crate) async fn delete(self: &Arc<Self>, key: &str, condition: Condition) -> Result<(), Error> {
         let path = self.path(key)?;
         self.locked(key, move |directory, given_up| {
-            let body = directory.read(&path)?.ok_or(Error::NotFound)?;
+            let Some(body) = directory.read(&path)? else {
+                directory.sync_again(&path)?;
+                return Err(Error::NotFound);
+            };
             check(&condition, Some(&etag(&body)))?;
             if given_up.load(Ordering::Acquire) {
                 return Err(Error::Timeout);
             }
             let parent = Parent::open(&path)?;
             fs::remove_file(&path).map_err(|error| Error::io("removing the object", &error))?;
-            parent.sync()
+            directory.sync_change(&parent)
         })
         .await
     }
@@ -198,7 +205,12 @@ impl Directory {
         let written = write_through(&temporary, body).and_then(|()| {
             if *condition != Condition::Always {
                 let current = self.read(path)?.map(|body| etag(&body));
-                check(condition, current.as_deref())?;
+                if let Err(refused) = check(condition, current.as_deref()) {
+                    if current == Some(etag(body)) {
+                        self.sync_again(path)?;
+                    }
+                    return Err(refused);
+                }
             }
             self.publish(&temporary, path, given_up)
         });
@@ -211,14 +223,52 @@ impl Directory {
 
     fn publish(&self, temporary: &Path, path: &Path, given_up: &AtomicBool) -> Result<(), Error> {
         if let Some(parent) = path.parent() {
-            make(parent, &self.root)?;
+            self.make(parent)?;
         }
         let parent = Parent::open(path)?;
         if given_up.load(Ordering::Acquire) {
             return Err(Error::Timeout);
         }
         fs::rename(temporary, path).map_err(|error| Error::io("naming the object", &error))?;
-        parent.sync()
+        self.sync_change(&parent)
+    }
+
+    /// After an error the change is there all the same, so the request is sent again: it then finds its own change.
+    fn sync_change(&self, parent: &Parent) -> Result<(), Error> {
+        (self.sync)(parent).map_err(|error| Error::Io {
+            action: "syncing a directory",
+            reason: error.to_string(),
+            applied: true,
+        })
+    }
+
+    /// For an object that is already as the request wants it: an earlier attempt may have failed to sync that.
+    fn sync_again(&self, path: &Path) -> Result<(), Error> {
+        match Parent::open(path) {
+            Ok(parent) => self.sync_change(&parent),
+            // There is no such directory, or nothing can be opened: then no attempt came this far.
+            Err(_absent) => Ok(()),
+        }
+    }
+
+    /// Creates a directory and syncs its parent, so that the directory survives a power cut.
+    fn make(&self, directory: &Path) -> Result<(), Error> {
+        if directory.is_dir() || directory == self.root {
+            return Ok(());
+        }
+        if let Some(parent) = directory.parent() {
+            self.make(parent)?;
+        }
+        let parent = Parent::open(directory)?;
+        let made = match fs::create_dir(directory) {
+            Ok(()) => (self.sync)(&parent).inspect_err(|_unsynced| {
+                // The next write makes and syncs it again.
+                let _ = fs::remove_dir(directory);
+            }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        };
+        made.map_err(|error| Error::io("creating a directory", &error))
     }
 }
 
@@ -228,22 +278,6 @@ fn write_through(temporary: &Path, body: &[u8]) -> Result<(), Error> {
     let mut file = File::create_new(temporary).map_err(fail("creating a temporary file"))?;
     file.write_all(body).map_err(fail("writing the object"))?;
     file.sync_data().map_err(fail("syncing the object"))
-}
-
-/// Creates a directory and syncs its parent, so that the directory survives a power cut.
-fn make(directory: &Path, root: &Path) -> Result<(), Error> {
-    if directory.is_dir() || directory == root {
-        return Ok(());
-    }
-    if let Some(parent) = directory.parent() {
-        make(parent, root)?;
-    }
-    let parent = Parent::open(directory)?;
-    match fs::create_dir(directory) {
-        Ok(()) => parent.sync(),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(Error::io("creating a directory", &error)),
-    }
 }
 
 /// The directory in which a name is about to change. It is opened before the change: otherwise, without a
@@ -258,8 +292,8 @@ impl Parent {
     }
 
     #[cfg(unix)]
-    fn sync(&self) -> Result<(), Error> {
-        self.0.sync_all().map_err(|error| Error::io("syncing a directory", &error))
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
     }
 
     /// Windows keeps names in its journal and has no such call.
@@ -269,7 +303,7 @@ impl Parent {
     }
 
     #[cfg(not(unix))]
-    fn sync(&self) -> Result<(), Error> {
+    fn sync(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -336,6 +370,80 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Backend;
+    use crate::{Limits, Readback, Settings, Store, Write as Put};
+    use std::sync::atomic::AtomicU32;
+
+    /// A store whose next syncs of a directory fail, as many as the number says.
+    fn failing_store(root: &Path) -> (Store, Arc<AtomicU32>) {
+        let failures = Arc::new(AtomicU32::new(0));
+        let left = Arc::clone(&failures);
+        let mut directory = Directory::open(root, u64::MAX, false).expect("opened");
+        Arc::get_mut(&mut directory).expect("not shared").sync = Box::new(move |parent| {
+            match left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)) {
+                Ok(_failures) => Err(io::Error::other("no sync")),
+                Err(_none) => parent.sync(),
+            }
+        });
+        (Store::over(Backend::Directory(directory), String::new(), "file:///", &Settings::default()), failures)
+    }
+
+    fn limits(retries: u32) -> Limits {
+        Limits { timeout: Duration::from_secs(30), retries }
+    }
+
+    async fn put(store: &Store, key: &str, body: &'static str, condition: Condition) -> Result<String, Error> {
+        let write = Put { condition, readback: Readback::AfterLostAnswer, keep: false };
+        store.put(key, body.into(), &write, limits(3)).await
+    }
+
+    /// An etag that its writer does not know makes the writer's next write a conflict, which ends a server.
+    #[tokio::test]
+    async fn a_change_whose_directory_cannot_be_synced_at_first_succeeds() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (store, failures) = failing_store(root.path());
+        let mut etag = None;
+        for body in ["claimed", "updated", "put"] {
+            let condition = match (body, etag) {
+                ("claimed", _) => Condition::Absent,
+                ("updated", Some(etag)) => Condition::Etag(etag),
+                _ => Condition::Always,
+            };
+            failures.store(2, Ordering::Release);
+            etag = Some(put(&store, "k", body, condition).await.expect("written"));
+            let there = store.get("k", true, limits(0)).await.expect("there");
+            assert_eq!((there.body.as_ref(), Some(there.etag)), (body.as_bytes(), etag.clone()));
+            assert_eq!(failures.load(Ordering::Acquire), 0, "{body}: answered before a sync succeeded");
+        }
+        for etag in [etag, None] {
+            failures.store(2, Ordering::Release);
+            store.delete("k", etag, limits(3)).await.expect("deleted");
+            assert_eq!(store.get("k", true, limits(0)).await, Err(Error::NotFound));
+            assert_eq!(failures.load(Ordering::Acquire), 0, "answered before a sync succeeded");
+            put(&store, "k", "again", Condition::Absent).await.expect("written");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_whose_directory_cannot_be_synced_may_have_been_applied() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (store, failures) = failing_store(root.path());
+        failures.store(u32::MAX, Ordering::Release);
+        let written = put(&store, "k", "1", Condition::Absent).await;
+        assert!(matches!(&written, Err(error @ Error::Io { .. }) if error.is_unsure()), "{written:?}");
+        assert!(store.get("k", true, limits(0)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_was_not_synced_is_made_and_synced_again() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (store, failures) = failing_store(root.path());
+        failures.store(1, Ordering::Release);
+        let written = put(&store, "a/k", "1", Condition::Absent).await;
+        assert!(matches!(&written, Err(error @ Error::Io { .. }) if !error.is_unsure()), "{written:?}");
+        assert!(!root.path().join("objects").join("a").exists());
+        assert!(put(&store, "a/k", "1", Condition::Absent).await.is_ok());
+    }
 
     /// As on a full disk, no temporary file can be written. A drain tries that before it stops a server.
     #[tokio::test]

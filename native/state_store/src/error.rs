@@ -61,7 +61,12 @@ pub enum Error {
     #[error("the store cannot be reached: {reason}")]
     Network { reason: String, sent: bool },
     #[error("{action}: {reason}")]
-    Io { action: &'static str, reason: String },
+    Io {
+        action: &'static str,
+        reason: String,
+        /// Every reader sees the change, but a power cut may undo it.
+        applied: bool,
+    },
     /// No store can hold an object under this key.
     #[error("invalid key: {reason}")]
     InvalidKey { reason: &'static str },
@@ -100,6 +105,7 @@ impl Error {
             | Self::Network { .. }
             | Self::Timeout => true,
             Self::Server { passes, .. } => *passes,
+            Self::Io { applied, .. } => *applied,
             _ => false,
         }
     }
@@ -113,6 +119,7 @@ impl Error {
             Self::SlowDown { status, .. } => *status >= 500,
             // A proxy that responds with its own page may have forwarded the request.
             Self::NotAStore { .. } => true,
+            Self::Io { applied, .. } => *applied,
             _ => false,
         }
     }
@@ -160,7 +167,7 @@ impl Error {
             Self::Unfit { flaw } => vec![("problem", text(flaw.problem()))],
             Self::NoBucket { bucket } => vec![("bucket", text(bucket))],
             Self::Network { reason, .. } => vec![("reason", text(reason))],
-            Self::Io { action, reason } => vec![("action", text(action)), ("reason", text(reason))],
+            Self::Io { action, reason, .. } => vec![("action", text(action)), ("reason", text(reason))],
             Self::InvalidKey { reason } | Self::Protocol { reason } => vec![("reason", text(reason))],
             Self::Invalid { problem } => vec![("problem", text(problem))],
             Self::TooLarge { bytes, limit } => {
@@ -171,6 +178,6 @@ impl Error {
     }
 
     pub(crate) fn io(action: &'static str, error: &std::io::Error) -> Self {
-        Self::Io { action, reason: error.to_string() }
+        Self::Io { action, reason: error.to_string(), applied: false }
     }
 }

@@ -62,6 +62,10 @@ impl Store {
     /// Opens a store without sending a request. [`Store::check`] finds out whether it works.
     pub fn open(url: &str, settings: &Settings) -> Result<Self, Error> {
         let (backend, prefix) = crate::open::open(url, settings)?;
+        Ok(Self::over(backend, prefix, url, settings))
+    }
+
+    pub(crate) fn over(backend: Backend, prefix: String, url: &str, settings: &Settings) -> Self {
         let inner = Inner {
             url: url.to_owned(),
             prefix,
@@ -75,7 +79,7 @@ impl Store {
             identity: Identity::new(url, settings),
             stats: Mutex::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// The URL it was opened by, which never holds credentials.

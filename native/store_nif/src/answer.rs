@@ -66,7 +66,7 @@ pub fn failed<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
 
 /// The error when the operating system creates no threads.
 pub fn no_threads<'a>(env: Env<'a>, error: &std::io::Error) -> Term<'a> {
-    failed(env, &Error::Io { action: "starting threads", reason: error.to_string() })
+    failed(env, &Error::Io { action: "starting threads", reason: error.to_string(), applied: false })
 }
 
 pub fn stats(env: Env<'_>, stats: Stats) -> NifResult<Term<'_>> {
