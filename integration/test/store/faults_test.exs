@@ -100,6 +100,7 @@ defmodule Store.FaultsTest do
       [{third, _, _}, {fourth, _, _}] = more = for n <- 3..4, do: get.(n)
       assert_receive {refused, {:error, :overloaded}} when refused in [third, fourth], 60_000
       assert 2 = Proxy.open(proxy)
+      assert {:ok, _} = Backend.put_object(state, "x/__nodes/n", %{}, timeout: 60_000)
       waiting = Enum.reject(more, &(elem(&1, 0) == refused))
       for {_tag, handle, _timeout} <- under_way ++ waiting, do: assert(Native.store_cancel(handle))
       refute_received _answer

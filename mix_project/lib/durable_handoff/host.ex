@@ -117,6 +117,10 @@ defmodule DurableHandoff.Host do
     end
   end
 
+  @doc "What the keys of all heartbeats in a store contain."
+  @spec heartbeat_keys() :: String.t()
+  def heartbeat_keys, do: "__nodes/"
+
   @doc "How many servers DurableServer's graceful shutdown stops at a time."
   @spec graceful_concurrency(name()) :: pos_integer()
   def graceful_concurrency(name), do: max(number(config(name), :graceful_shutdown_concurrency, 50), 1)

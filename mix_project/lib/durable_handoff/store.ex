@@ -12,7 +12,8 @@ defmodule DurableHandoff.Store do
     * A conditional write whose response was lost is not taken for a lost race: after a refusal the object is read
       back, and if it has exactly these bytes and this owner, the write succeeded.
     * A request ends within its `timeout:` and blocks no scheduler. It is cancelled when its caller dies.
-    * Requests in flight and waiting requests are bounded. One more returns `{:error, :overloaded}` at once.
+    * Requests in flight and waiting requests are bounded. One more returns `{:error, :overloaded}` at once. Requests
+      for heartbeats do not wait for others.
     * Credentials are never inspected, logged, or part of an error.
     * The objects are compatible with DurableServer's own object storage backend, both ways: a cluster can change from
       one to the other, node by node, with its data.
@@ -342,6 +343,7 @@ defmodule DurableHandoff.Store do
     %{
       max_in_flight: options.max_in_flight,
       max_waiting: options.max_waiting,
+      urgent_keys: Host.heartbeat_keys(),
       attempt_timeout_ms: options.attempt_timeout_ms,
       max_object_bytes: options.max_object_bytes,
       cache_bytes: if(options.read_your_writes, do: options.read_your_writes_bytes, else: 0),

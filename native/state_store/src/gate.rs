@@ -1,13 +1,47 @@
 //! Limits the requests in flight.
 //!
-//! Guarantee: at most `max_in_flight` requests are in flight (have a *turn*), and at most `max_waiting` wait
-//! for a turn, in order of arrival, or have given theirs to others for now.
+//! Guarantees
+//! - At most `max_in_flight` requests are in flight (have a *turn*), and at most `max_waiting` wait for a turn, in
+//!   order of arrival, or have given theirs to others for now.
+//! - An urgent request ([`Settings::urgent_keys`]) waits only for other urgent ones: when no turn is free, it takes
+//!   one of [`URGENT`] further turns, for which as many may wait.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::Error;
+use crate::{Error, Settings};
+
+/// Heartbeats are small, and DurableServer reads twenty of them at a time.
+const URGENT: usize = 8;
+
+/// The gate for all requests, and the one for urgent requests that find it closed.
+pub(crate) struct Lanes {
+    all: Gate,
+    urgent: Gate,
+    urgent_keys: String,
+}
+
+impl Lanes {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            all: Gate::new(settings.max_in_flight, settings.max_waiting),
+            urgent: Gate::new(URGENT, settings.max_waiting),
+            urgent_keys: settings.urgent_keys.clone(),
+        }
+    }
+
+    /// A turn for a request for this key or prefix, held until it is dropped.
+    pub(crate) async fn enter(&self, key: &str) -> Result<Turn, Error> {
+        if self.urgent_keys.is_empty() || !key.contains(&self.urgent_keys) {
+            return self.all.enter().await;
+        }
+        match self.all.try_enter() {
+            Some(turn) => Ok(turn),
+            None => self.urgent.enter().await,
+        }
+    }
+}
 
 pub(crate) struct Gate {
     turns: Arc<Semaphore>,
@@ -25,12 +59,16 @@ impl Gate {
 
     /// A turn, held until it is dropped.
     pub(crate) async fn enter(&self) -> Result<Turn, Error> {
-        if let Ok(permit) = Arc::clone(&self.turns).try_acquire_owned() {
-            return Ok(self.turn(permit));
+        if let Some(turn) = self.try_enter() {
+            return Ok(turn);
         }
         let _place = Arc::clone(&self.places).try_acquire_owned().map_err(|_none| Error::Overloaded)?;
         let permit = acquire(&self.turns).await?;
         Ok(self.turn(permit))
+    }
+
+    fn try_enter(&self) -> Option<Turn> {
+        Arc::clone(&self.turns).try_acquire_owned().ok().map(|permit| self.turn(permit))
     }
 
     fn turn(&self, permit: OwnedSemaphorePermit) -> Turn {

@@ -13,6 +13,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// Requests that may wait for their turn.
     pub max_waiting: usize,
+    /// Requests for keys that contain this text do not wait for others: see `gate`. Empty for no such keys.
+    pub urgent_keys: String,
     /// Timeout of one attempt of a request, within the request's own timeout.
     pub attempt_timeout: Duration,
     /// The largest object that is read or written.
@@ -33,6 +35,7 @@ impl Default for Settings {
             options: Vec::new(),
             max_in_flight: 64,
             max_waiting: 4_096,
+            urgent_keys: String::new(),
             attempt_timeout: Duration::from_secs(10),
             max_object_bytes: 64 * 1024 * 1024,
             cache_bytes: 8 * 1024 * 1024,
@@ -51,6 +54,7 @@ impl fmt::Debug for Settings {
             .field("options", &names)
             .field("max_in_flight", &self.max_in_flight)
             .field("max_waiting", &self.max_waiting)
+            .field("urgent_keys", &self.urgent_keys)
             .field("attempt_timeout", &self.attempt_timeout)
             .field("max_object_bytes", &self.max_object_bytes)
             .field("cache_bytes", &self.cache_bytes)

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::backend::Backend;
 use crate::cache::Cache;
-use crate::gate::Gate;
+use crate::gate::Lanes;
 use crate::retry::{self, Course};
 use crate::{Error, Limits, Object, ObjectRef, Page, Settings, Write, key, tombstone};
 use proof::Identity;
@@ -27,7 +27,7 @@ struct Inner {
     url: String,
     prefix: String,
     backend: Backend,
-    gate: Gate,
+    gate: Lanes,
     cache: Cache,
     attempt_timeout: Duration,
     max_bytes: u64,
@@ -70,7 +70,7 @@ impl Store {
             url: url.to_owned(),
             prefix,
             backend,
-            gate: Gate::new(settings.max_in_flight, settings.max_waiting),
+            gate: Lanes::new(settings),
             cache: Cache::new(settings.cache_bytes, settings.cache_lasts),
             attempt_timeout: settings.attempt_timeout,
             max_bytes: settings.max_object_bytes,
@@ -118,7 +118,7 @@ impl Store {
             self.counts().cached += 1;
             return Ok(object);
         }
-        self.request(limits, async |course| match self.read(&key, consistent, course).await {
+        self.request(&key, limits, async |course| match self.read(&key, consistent, course).await {
             Ok(there) if tombstone::is(&there.body) => Err(Error::NotFound),
             answer => answer,
         })
@@ -135,7 +135,7 @@ impl Store {
         }
         // The state of the object is unknown until the response arrives.
         let change = self.inner.cache.change(&key);
-        let etag = self.request(limits, async |course| self.write(&key, &body, write, course).await).await?;
+        let etag = self.request(&key, limits, async |course| self.write(&key, &body, write, course).await).await?;
         if write.keep {
             change.wrote(Object { body, etag: etag.clone() });
         }
@@ -147,7 +147,7 @@ impl Store {
     pub async fn delete(&self, key: &str, etag: Option<String>, limits: Limits) -> Result<(), Error> {
         let key = self.writable(key)?;
         let _change = self.inner.cache.change(&key);
-        self.request(limits, async |course| self.erase(&key, etag.as_deref(), course).await).await
+        self.request(&key, limits, async |course| self.erase(&key, etag.as_deref(), course).await).await
     }
 
     /// The objects whose keys start with `prefix`, up to `max` at a time; `after` is the last page's
@@ -155,7 +155,7 @@ impl Store {
     pub async fn list(&self, prefix: &str, after: Option<String>, max: usize, limits: Limits) -> Result<Page, Error> {
         let own = &self.inner.prefix;
         let prefix = format!("{own}{prefix}");
-        self.request(limits, async |course| {
+        self.request(&prefix, limits, async |course| {
             let mut page = self
                 .retried(course, || self.attempt(self.inner.backend.list(&prefix, after.clone(), max.max(1))))
                 .await?;
@@ -200,15 +200,16 @@ impl Store {
         retry::run(course, |started| self.inner.backend.fetch_credentials(started), attempt).await
     }
 
-    /// Runs one request: waits for its turn, and ends it at its deadline.
+    /// Runs one request for a key or prefix: waits for its turn, and ends it at its deadline.
     async fn request<T>(
         &self,
+        key: &str,
         limits: Limits,
         work: impl AsyncFnOnce(&mut Course) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut course = Course::new(limits.retries);
         let answer = tokio::time::timeout(limits.timeout, async {
-            course.turn = Some(self.inner.gate.enter().await?);
+            course.turn = Some(self.inner.gate.enter(key).await?);
             work(&mut course).await
         })
         .await

@@ -359,3 +359,28 @@ async fn a_listing_that_gives_the_same_page_again_ends_with_an_error() {
     let second = store.list("", first.next, 10, once()).await;
     assert!(matches!(second, Err(Error::Protocol { .. })), "{second:?}");
 }
+
+/// A node stops whose heartbeat is refused, or delayed for too long.
+#[tokio::test]
+async fn heartbeats_do_not_wait_for_writes_of_states() {
+    let server = server(&[]).await;
+    let bounds =
+        Settings { max_in_flight: 1, max_waiting: 0, urgent_keys: "__nodes/".into(), ..settings(&server, KEYS) };
+    let store = Store::open("s3://handoff/p", &bounds).unwrap();
+    server.script().set(vec![Rule { hold: true, key: Some("*/state".into()), ..Rule::default() }]);
+    let write = under(Condition::Always);
+    let state = tokio::spawn({
+        let (store, write) = (store.clone(), write.clone());
+        async move { store.put("x/state", "1".into(), &write, limits()).await }
+    });
+    while server.script().counts().held == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.put("x/other", "1".into(), &write, limits()).await, Err(Error::Overloaded));
+    assert!(store.put("x/__nodes/n", "1".into(), &write, limits()).await.is_ok());
+    assert_eq!(store.list("x/__nodes/", None, 10, limits()).await.unwrap().objects.len(), 1);
+    assert!(store.get("x/__nodes/n", true, limits()).await.is_ok());
+    assert_eq!(store.delete("x/__nodes/n", None, limits()).await, Ok(()));
+    server.script().release(1);
+    assert!(state.await.unwrap().is_ok());
+}

@@ -68,6 +68,7 @@ impl Drop for RequestResource {
 struct Bounds {
     max_in_flight: usize,
     max_waiting: usize,
+    urgent_keys: String,
     attempt_timeout_ms: u64,
     max_object_bytes: u64,
     cache_bytes: usize,
@@ -112,6 +113,7 @@ fn store_open<'a>(env: Env<'a>, url: String, options: Vec<(String, String)>, bou
         options,
         max_in_flight: bounds.max_in_flight,
         max_waiting: bounds.max_waiting,
+        urgent_keys: bounds.urgent_keys,
         attempt_timeout: Duration::from_millis(bounds.attempt_timeout_ms),
         max_object_bytes: bounds.max_object_bytes,
         cache_bytes: bounds.cache_bytes,

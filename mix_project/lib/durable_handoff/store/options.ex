@@ -42,7 +42,7 @@ defmodule DurableHandoff.Store.Options do
     max_in_flight: [
       type: {:integer, 1, 10_000},
       default: 64,
-      doc: "how many requests are in flight at a time",
+      doc: "how many requests are in flight at a time. Up to eight more when these are for heartbeats",
       change: "to a higher value when `max_concurrency` of a drain is above it and the store can serve more",
       example: 256
     ],
