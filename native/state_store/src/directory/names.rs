@@ -1,4 +1,4 @@
-//! Keys as file names: every key has one file, every file one key.
+//! Keys as file names: every key has one file, every file one key, on a file system that tells `a` from `A`.
 //!
 //! A key's parts are directories, its last part a file ending in `.json`. Bytes other than letters, digits and a few signs are
 //! `%XX`; so is a leading dot, and the dot of a directory that ends in `.json`, which is why `a` and `a.json/b` can both exist.
