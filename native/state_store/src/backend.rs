@@ -19,17 +19,7 @@ pub(crate) enum Target<'a> {
     /// The same, but without a look whether it is still there: only the condition keeps another version.
     Unseen(&'a str),
     /// The version that the first attempt finds, and whose etag it puts here. What is written later stays.
-    Found(&'a OnceLock<String>),
-}
-
-impl Target<'_> {
-    /// For stores whose deletions are one step.
-    fn condition(self) -> Condition {
-        match self {
-            Self::Version(etag) | Self::Unseen(etag) => Condition::Etag(etag.to_owned()),
-            Self::Found(_) => Condition::Always,
-        }
-    }
+    Found(&'a Arc<OnceLock<String>>),
 }
 
 pub(crate) enum Backend {
@@ -73,8 +63,8 @@ impl Backend {
     pub(crate) async fn delete(&self, key: &str, target: Target<'_>) -> Result<(), Error> {
         match self {
             Self::Remote(remote) => remote.delete(key, target).await,
-            Self::Directory(directory) => directory.delete(key, target.condition()).await,
-            Self::Memory(memory) => memory.delete(key, &target.condition()),
+            Self::Directory(directory) => directory.delete(key, target).await,
+            Self::Memory(memory) => memory.delete(key, target),
         }
     }
 

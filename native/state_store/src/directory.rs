@@ -23,6 +23,7 @@ use bytes::Bytes;
 use ring::digest;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use crate::backend::Target;
 use crate::memory::check;
 use crate::{Condition, Error, Object, ObjectRef, Page};
 
@@ -92,18 +93,30 @@ impl Directory {
         .await
     }
 
-    pub(crate) async fn delete(self: &Arc<Self>, key: &str, condition: Condition) -> Result<(), Error> {
+    pub(crate) async fn delete(self: &Arc<Self>, key: &str, target: Target<'_>) -> Result<(), Error> {
         let path = self.path(key)?;
+        let (wanted, removed) = match target {
+            Target::Version(etag) | Target::Unseen(etag) => (Some(etag.to_owned()), Arc::default()),
+            Target::Found(first) => (None, Arc::clone(first)),
+        };
         self.locked(key, move |directory, given_up| {
             let Some(body) = directory.read(&path)? else {
                 directory.sync_again(&path)?;
                 return Err(Error::NotFound);
             };
-            check(&condition, Some(&etag(&body)))?;
+            let there = etag(&body);
+            if wanted.is_some_and(|wanted| wanted != there) {
+                return Err(Error::Conflict);
+            }
+            // An earlier attempt has removed its version, and this one was written later.
+            if removed.get().is_some_and(|removed| *removed != there) {
+                return directory.sync_again(&path);
+            }
             if given_up.load(Ordering::Acquire) {
                 return Err(Error::Timeout);
             }
             let parent = Parent::open(&path)?;
+            removed.get_or_init(|| there);
             fs::remove_file(&path).map_err(|error| Error::io("removing the object", &error))?;
             directory.sync_change(&parent)
         })
@@ -432,6 +445,27 @@ mod tests {
         let written = put(&store, "k", "1", Condition::Absent).await;
         assert!(matches!(&written, Err(error @ Error::Io { .. }) if error.is_unsure()), "{written:?}");
         assert!(store.get("k", true, limits(0)).await.is_ok());
+    }
+
+    /// A deletion that is sent again must not end who has claimed the key meanwhile.
+    #[tokio::test]
+    async fn a_deletion_that_is_sent_again_leaves_what_was_written_after_it() {
+        let root = tempfile::tempdir().expect("a directory");
+        let mut directory = Directory::open(root.path(), u64::MAX, false).expect("opened");
+        let objects = directory.objects();
+        let failed = AtomicBool::new(false);
+        Arc::get_mut(&mut directory).expect("not shared").sync = Box::new(move |parent| {
+            if objects.join("k.json").exists() || failed.swap(true, Ordering::AcqRel) {
+                return parent.sync();
+            }
+            // Another process claims the key as soon as the deletion's sync has failed.
+            fs::write(objects.join("k.json"), "claimed").expect("written");
+            Err(io::Error::other("no sync"))
+        });
+        let store = Store::over(Backend::Directory(directory), String::new(), "file:///", &Settings::default());
+        put(&store, "k", "1", Condition::Absent).await.expect("written");
+        assert_eq!(store.delete("k", None, limits(3)).await, Ok(()));
+        assert_eq!(store.get("k", true, limits(0)).await.map(|there| there.body), Ok("claimed".into()));
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 
+use crate::backend::Target;
 use crate::{Condition, Error, Object, ObjectRef, Page};
 
 #[derive(Default)]
@@ -56,10 +57,16 @@ impl Memory {
         Ok(version.to_string())
     }
 
-    pub(crate) fn delete(&self, key: &str, condition: &Condition) -> Result<(), Error> {
+    /// Never sent again: it fails for good or succeeds.
+    pub(crate) fn delete(&self, key: &str, target: Target<'_>) -> Result<(), Error> {
         let mut objects = lock(&self.objects);
         let (version, _body) = objects.by_key.get(key).ok_or(Error::NotFound)?;
-        check(condition, Some(&version.to_string()))?;
+        match target {
+            Target::Version(etag) | Target::Unseen(etag) if *etag != version.to_string() => {
+                return Err(Error::Conflict);
+            }
+            _ => {}
+        }
         objects.by_key.remove(key);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Deletions, also where the store's own conditional deletion cannot be relied on: see `tombstone`.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::Store;
 use crate::backend::Target;
@@ -13,7 +13,7 @@ impl Store {
     /// Deletes an object; with an etag only this version of the object, without one the version that it finds.
     pub(super) async fn erase(&self, key: &str, etag: Option<&str>, course: &mut Course) -> Result<(), Error> {
         let backend = &self.inner.backend;
-        let found = OnceLock::new();
+        let found = Arc::new(OnceLock::new());
         let target = match etag {
             Some(etag) if backend.needs_tombstones() => {
                 let tombstone = Tombstone::new();
