@@ -37,7 +37,7 @@ impl Lanes {
             return self.all.enter().await;
         }
         match self.all.try_enter() {
-            Some(turn) => Ok(turn),
+            Some(turn) => Ok(Turn { further: Some(Arc::clone(&self.urgent.turns)), ..turn }),
             None => self.urgent.enter().await,
         }
     }
@@ -72,12 +72,20 @@ impl Gate {
     }
 
     fn turn(&self, permit: OwnedSemaphorePermit) -> Turn {
-        Turn { turns: Arc::clone(&self.turns), places: Arc::clone(&self.places), permit: Some(permit), place: None }
+        Turn {
+            turns: Arc::clone(&self.turns),
+            further: None,
+            places: Arc::clone(&self.places),
+            permit: Some(permit),
+            place: None,
+        }
     }
 }
 
 pub(crate) struct Turn {
     turns: Arc<Semaphore>,
+    /// Where an urgent request gets its next turn when none of `turns` is free.
+    further: Option<Arc<Semaphore>>,
     places: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
     place: Option<OwnedSemaphorePermit>,
@@ -95,7 +103,10 @@ impl Turn {
     /// Takes a turn again.
     pub(crate) async fn take(&mut self) -> Result<(), Error> {
         if self.permit.is_none() {
-            self.permit = Some(acquire(&self.turns).await?);
+            self.permit = Some(match Arc::clone(&self.turns).try_acquire_owned() {
+                Ok(permit) => permit,
+                Err(_none) => acquire(self.further.as_ref().unwrap_or(&self.turns)).await?,
+            });
         }
         self.place = None;
         Ok(())
@@ -123,6 +134,25 @@ mod tests {
         assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(third.as_mut().poll(cx))).await.is_pending());
         drop(turn);
         assert!(third.await.is_ok());
+    }
+
+    /// Such as a heartbeat that was answered with 429.
+    #[tokio::test]
+    async fn an_urgent_request_that_left_its_turn_does_not_queue_behind_others() {
+        let settings =
+            Settings { max_in_flight: 1, max_waiting: 2, urgent_keys: "__nodes/".into(), ..Settings::default() };
+        let lanes = Lanes::new(&settings);
+        let mut urgent = lanes.enter("p/__nodes/n").await.unwrap();
+        urgent.leave();
+        let _in_flight = lanes.enter("p/state").await.unwrap();
+        let mut waits = Box::pin(lanes.enter("p/other"));
+        let mut takes = Box::pin(urgent.take());
+        std::future::poll_fn(|cx| {
+            assert!(waits.as_mut().poll(cx).is_pending());
+            assert_eq!(takes.as_mut().poll(cx), std::task::Poll::Ready(Ok(())));
+            std::task::Poll::Ready(())
+        })
+        .await;
     }
 
     #[tokio::test]
