@@ -4,7 +4,8 @@
 //! Guarantees
 //! - An exchange for credentials that fails is [`Error::Credentials`] when it may work later, else [`Error::Denied`] with the
 //!   cause, whatever the request was.
-//! - One exchange at a time. Requests that wait for it share its failure.
+//! - One exchange at a time. Requests use the credentials given before meanwhile; if there are none, they wait for the
+//!   exchange and share its failure.
 //! - Credentials whose renewal fails are used until the store refuses them: a renewal begins minutes before they expire.
 //! - Credentials that the store refuses are replaced once, however many requests were sent with them.
 //! - An exchange ends after [`PATIENCE`], or half of what one sending of a request may take.
@@ -124,7 +125,16 @@ impl<T: Send + Sync> CredentialProvider for Credentials<T> {
 
     async fn get_credential(&self) -> object_store::Result<Arc<T>> {
         let asked = Instant::now();
-        let mut failed = self.failed.lock().await;
+        let mut failed = match self.failed.try_lock() {
+            Ok(failed) => failed,
+            Err(_in_exchange) => {
+                let given = self.current().given.clone();
+                if let Some(given) = given {
+                    return Ok(given);
+                }
+                self.failed.lock().await
+            }
+        };
         if let Some((at, failure)) = &*failed {
             match self.instead(failure) {
                 Some(given) if at.elapsed() < RENEWAL_PAUSE => return Ok(given),
@@ -210,5 +220,43 @@ impl From<Failure> for Error {
         } else {
             Self::Denied { status: 0, code, reason, expired: false }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Poll;
+
+    /// Answers once.
+    #[derive(Debug, Default)]
+    struct Silent(AtomicBool);
+
+    #[async_trait]
+    impl CredentialProvider for Silent {
+        type Credential = &'static str;
+
+        async fn get_credential(&self) -> object_store::Result<Arc<&'static str>> {
+            if self.0.swap(true, Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            Ok(Arc::new("given"))
+        }
+    }
+
+    /// Otherwise a service that hangs makes the heartbeats of a node late.
+    #[tokio::test]
+    async fn no_request_waits_for_the_renewal_of_another_one() {
+        let provider: Provider<&'static str> = Arc::new(Silent::default());
+        let credentials = Credentials::new(Arc::clone(&provider), move || Ok(Arc::clone(&provider)), PATIENCE);
+        assert_eq!(*credentials.get_credential().await.unwrap(), "given");
+        let (mut renews, mut other) = (credentials.get_credential(), credentials.get_credential());
+        std::future::poll_fn(|cx| {
+            assert!(renews.as_mut().poll(cx).is_pending());
+            let given = other.as_mut().poll(cx).map(|given| given.ok().as_deref().copied());
+            assert_eq!(given, Poll::Ready(Some("given")));
+            Poll::Ready(())
+        })
+        .await;
     }
 }
