@@ -373,9 +373,7 @@ async fn heartbeats_do_not_wait_for_writes_of_states() {
         let (store, write) = (store.clone(), write.clone());
         async move { store.put("x/state", "1".into(), &write, limits()).await }
     });
-    while server.script().counts().held == 0 {
-        tokio::task::yield_now().await;
-    }
+    held(&server, 1).await;
     assert_eq!(store.put("x/other", "1".into(), &write, limits()).await, Err(Error::Overloaded));
     assert!(store.put("x/__nodes/n", "1".into(), &write, limits()).await.is_ok());
     assert_eq!(store.list("x/__nodes/", None, 10, limits()).await.unwrap().objects.len(), 1);
