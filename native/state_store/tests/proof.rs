@@ -130,6 +130,14 @@ async fn a_store_whose_deletions_ignore_their_condition_is_refused_where_deletio
 }
 
 #[tokio::test]
+async fn a_lost_answer_to_the_deletion_of_an_old_version_does_not_hide_that_it_deleted_the_new_one() {
+    let server = Server::start(Backend::google()).await.expect("a port");
+    let strip = vec!["x-goog-if-generation-match".to_owned()];
+    server.script().set(vec![Rule { strip, ..Rule::on(Kind::Delete).times(1).applied().cut() }]);
+    assert_eq!(google(&server).check(limits()).await, unfit(Flaw::DeletionsIgnoreConditions));
+}
+
+#[tokio::test]
 async fn a_proxy_that_strips_the_condition_of_a_deletion_is_refused() {
     let server = Server::start(Backend::google()).await.expect("a port");
     server.script().set(vec![Rule { strip: vec!["x-goog-if-generation-match".into()], ..Rule::on(Kind::Delete) }]);
