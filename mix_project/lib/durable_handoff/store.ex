@@ -289,8 +289,9 @@ defmodule DurableHandoff.Store do
   end
 
   @doc """
-  Deletes an object; with `etag:` only that version of it, without one the version that it finds: a retry deletes no
-  later one. Options: `etag:`, `timeout:` in ms, `max_retries:`.
+  Deletes an object; with `etag:` only that version of it, without one the version that it finds. A version that
+  replaces this one meanwhile stays, and the answer is `:ok`. But S3 servers other than AWS delete it too when it
+  is written between finding and deleting, in one round trip. Options: `etag:`, `timeout:` in ms, `max_retries:`.
   """
   @spec delete_object(t(), String.t(), keyword()) :: :ok | error()
   def delete_object(%__MODULE__{} = store, key, opts \\ []), do: Request.run(store, {:delete, key, opts[:etag]}, opts)

@@ -8,7 +8,7 @@
 //! | conditional deletion | AWS: `If-Match`, after a look; others: see `tombstone` | `If-Match`, after a look | `x-goog-if-generation-match` |
 //! | etags in listings | with or without quotes: see `etags` | without the quotes, which are put back | of the content: looked up when a write names one |
 //! | deleting an absent object | success; a read comes first | not found | not found |
-//! | deleting the version that is there | after a look, without a condition except on AWS | as a conditional deletion | after a look, as a conditional deletion |
+//! | deleting the version that is there | after a look, without a condition except on AWS: a version that replaces it after the look is deleted | as a conditional deletion | after a look, as a conditional deletion |
 //!
 //! `answers` has the meaning of responses, `credentials` that of responses from services for credentials.
 //!

@@ -143,7 +143,8 @@ impl Store {
     }
 
     /// Deletes an object; with an etag only this version of the object, without one the version that it finds. What
-    /// is written after a deletion whose response was lost stays.
+    /// is written after a deletion whose response was lost stays. Without an etag, S3 servers other than AWS also
+    /// delete what replaces the version in the round trip after it was found.
     pub async fn delete(&self, key: &str, etag: Option<String>, limits: Limits) -> Result<(), Error> {
         let key = self.writable(key)?;
         let _change = self.inner.cache.change(&key);

@@ -10,7 +10,7 @@ use crate::tombstone::{self, Tombstone};
 use crate::{Condition, Error};
 
 impl Store {
-    /// Deletes an object; with an etag only this version of the object, without one the version that it finds.
+    /// See [`Store::delete`].
     pub(super) async fn erase(&self, key: &str, etag: Option<&str>, course: &mut Course) -> Result<(), Error> {
         let backend = &self.inner.backend;
         let found = Arc::new(OnceLock::new());
