@@ -11,12 +11,13 @@
 mod names;
 mod walk;
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub(crate) struct Directory {
     /// Writers of this process wait here, in order; only one of them polls the file lock.
     local: Vec<Arc<Mutex<()>>>,
     sync: SyncNames,
+    /// Directories whose creation has begun and was not synced, so that a power cut may undo it.
+    unsynced: StdMutex<HashSet<PathBuf>>,
 }
 
 /// Makes a change of names survive a power cut.
@@ -71,7 +74,13 @@ impl Directory {
             sweep(&root.join("incoming"));
         }
         let local = (0..LOCKS).map(|_| Arc::default()).collect();
-        Ok(Arc::new(Self { root: root.to_owned(), max_bytes, local, sync: Box::new(Parent::sync) }))
+        Ok(Arc::new(Self {
+            root: root.to_owned(),
+            max_bytes,
+            local,
+            sync: Box::new(Parent::sync),
+            unsynced: Default::default(),
+        }))
     }
 
     pub(crate) async fn get(self: &Arc<Self>, key: &str) -> Result<Object, Error> {
@@ -264,24 +273,32 @@ impl Directory {
         }
     }
 
-    /// Creates a directory and syncs its parent, so that the directory survives a power cut.
+    /// Creates a directory and syncs its parent, so that the directory survives a power cut. One that another writer has
+    /// created, but not synced, is synced here as well: that writer may fail.
     fn make(&self, directory: &Path) -> Result<(), Error> {
-        if directory.is_dir() || directory == self.root {
+        if directory == self.root || directory.is_dir() && !self.unsynced().contains(directory) {
             return Ok(());
         }
         if let Some(parent) = directory.parent() {
             self.make(parent)?;
         }
         let parent = Parent::open(directory)?;
+        self.unsynced().insert(directory.to_owned());
         let made = match fs::create_dir(directory) {
             Ok(()) => (self.sync)(&parent).inspect_err(|_unsynced| {
-                // The next write makes and syncs it again.
+                // The next write, maybe of another process, makes and syncs it again.
                 let _ = fs::remove_dir(directory);
             }),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (self.sync)(&parent),
             Err(error) => Err(error),
         };
-        made.map_err(|error| Error::io("creating a directory", &error))
+        made.map_err(|error| Error::io("creating a directory", &error))?;
+        self.unsynced().remove(directory);
+        Ok(())
+    }
+
+    fn unsynced(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -477,6 +494,38 @@ mod tests {
         assert!(matches!(&written, Err(error @ Error::Io { .. }) if !error.is_unsure()), "{written:?}");
         assert!(!root.path().join("objects").join("a").exists());
         assert!(put(&store, "a/k", "1", Condition::Absent).await.is_ok());
+    }
+
+    /// The writer that created it may fail to sync it, and then a power cut would take the other one's object too.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_directory_that_another_writer_has_not_synced_yet_is_synced_before_a_write() {
+        let root = tempfile::tempdir().expect("a directory");
+        let mut directory = Directory::open(root.path(), u64::MAX, false).expect("opened");
+        let (created, is_created) = tokio::sync::oneshot::channel();
+        let (fail, fails) = std::sync::mpsc::channel::<()>();
+        let first = StdMutex::new(Some((created, fails)));
+        let syncs = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&syncs);
+        Arc::get_mut(&mut directory).expect("not shared").sync = Box::new(move |parent| {
+            let Some((created, fails)) = first.lock().expect("no panic").take() else {
+                counted.fetch_add(1, Ordering::AcqRel);
+                return parent.sync();
+            };
+            let _ = (created.send(()), fails.recv());
+            Err(io::Error::other("no sync"))
+        });
+        let creates = tokio::spawn({
+            let directory = Arc::clone(&directory);
+            async move { directory.put("a/k", "1".into(), Condition::Absent).await }
+        });
+        is_created.await.expect("a directory that is created");
+        assert_ne!(lock_of("a/k"), lock_of("a/other"));
+        directory.put("a/other", "1".into(), Condition::Absent).await.expect("written");
+        assert_eq!(syncs.load(Ordering::Acquire), 2, "the directory, and the object's name in it");
+        drop(fail);
+        assert!(creates.await.expect("no panic").is_err());
+        assert!(directory.get("a/other").await.is_ok());
+        assert!(directory.put("a/k", "1".into(), Condition::Absent).await.is_ok());
     }
 
     /// As on a full disk, no temporary file can be written. A drain tries that before it stops a server.
