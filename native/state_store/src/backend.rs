@@ -1,26 +1,16 @@
 //! The three kinds of store behind one set of requests, each sent once.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::directory::Directory;
 use crate::memory::Memory;
+use crate::object::Target;
 use crate::remote::Remote;
 use crate::remote::etags::Etags;
 use crate::{Condition, Error, Object, Page};
-
-/// What a deletion deletes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Target<'a> {
-    /// The version with this etag.
-    Version(&'a str),
-    /// The same, but without a look whether it is still there: only the condition keeps another version.
-    Unseen(&'a str),
-    /// The version that the first attempt finds, and whose etag it puts here. What is written later stays.
-    Found(&'a Arc<OnceLock<String>>),
-}
 
 pub(crate) enum Backend {
     Remote(Remote),

@@ -24,8 +24,8 @@ use bytes::Bytes;
 use ring::digest;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::backend::Target;
 use crate::memory::check;
+use crate::object::Target;
 use crate::{Condition, Error, Object, ObjectRef, Page};
 
 /// Keys share this many locks. More locks would only mean more files.

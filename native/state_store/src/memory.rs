@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 
-use crate::backend::Target;
+use crate::object::Target;
 use crate::{Condition, Error, Object, ObjectRef, Page};
 
 #[derive(Default)]

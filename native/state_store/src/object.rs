@@ -1,5 +1,6 @@
 //! Types of requests and responses.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +39,17 @@ pub enum Condition {
     Absent,
     /// The object still has this etag.
     Etag(String),
+}
+
+/// What a deletion deletes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// The version with this etag.
+    Version(&'a str),
+    /// The same, but without a look whether it is still there: only the condition keeps another version.
+    Unseen(&'a str),
+    /// The version that the first attempt finds, and whose etag it puts here. What is written later stays.
+    Found(&'a Arc<OnceLock<String>>),
 }
 
 /// When a refused conditional write is verified by reading the object back. If the object has exactly the bytes

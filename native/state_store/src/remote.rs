@@ -34,7 +34,7 @@ use object_store::{
 use tokio::time::Instant;
 
 use crate::answers::{Protocol, Request};
-use crate::backend::Target;
+use crate::object::Target;
 use crate::{Condition, Error, Object, ObjectRef, Page};
 use credentials::Refresh;
 use etags::Etags;

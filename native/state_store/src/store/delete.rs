@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::Store;
-use crate::backend::Target;
+use crate::object::Target;
 use crate::retry::Course;
 use crate::tombstone::{self, Tombstone};
 use crate::{Condition, Error};

@@ -21,8 +21,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Store;
-use crate::backend::Target;
 use crate::key::nonce;
+use crate::object::Target;
 use crate::remote::etags::Etags;
 use crate::retry::Course;
 use crate::{Condition, Error, Flaw, Limits, Object, Readback, Settings, Write};
