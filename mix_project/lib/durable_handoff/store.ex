@@ -132,6 +132,7 @@ defmodule DurableHandoff.Store do
   """
 
   alias DurableHandoff.{Clock, Host}
+  alias DurableHandoff.Native.Library
   alias DurableHandoff.Store.{Body, Listing, Native, Options, Place, Request}
 
   @derive {Inspect, only: [:url]}
@@ -172,7 +173,7 @@ defmodule DurableHandoff.Store do
     with {:error, error} <- Native.load(), do: raise(error)
 
     # Raised, because the host drops the reason of an error.
-    case Native.without_arguments(fn -> Native.store_open(options.url, options.config, bounds(options)) end) do
+    case Library.without_arguments(fn -> Native.store_open(options.url, options.config, bounds(options)) end) do
       {:ok, ref} -> {:ok, opened(ref, options)}
       {:error, reason} -> raise ArgumentError, "DurableHandoff.Store cannot be opened: " <> problem(reason)
     end

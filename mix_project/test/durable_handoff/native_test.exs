@@ -32,6 +32,13 @@ defmodule DurableHandoff.NativeTest do
     end
   end
 
+  test "a module of stubs has no anonymous functions, which crash the VM after a refused reload" do
+    for module <- [Native, Store.Native] do
+      {:ok, {_module, locals: locals}} = module |> :code.which() |> :beam_lib.chunks([:locals])
+      assert for({name, _arity} <- locals, Atom.to_string(name) =~ "-fun-", do: name) == []
+    end
+  end
+
   test "ranges, defaults and reasons equal those of the engine" do
     {defaults, ranges} = Native.config()
     ranges = Map.new(ranges, fn {name, low, high} -> {name, {:integer, low, high}} end)

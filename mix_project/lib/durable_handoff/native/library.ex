@@ -10,7 +10,8 @@ defmodule DurableHandoff.Native.Library do
   #
   # The VM cannot load the library into a second version of the module. So that version is refused: the VM
   # keeps the working code and logs a warning. Otherwise :code.load_file/1 or a relup would replace working
-  # code with stubs.
+  # code with stubs. A module of stubs has no anonymous functions: after a refused reload they are those of the code
+  # that was refused, and the VM crashes when one is called (OTP 25).
 
   alias DurableHandoff.NativeError
 
@@ -19,6 +20,23 @@ defmodule DurableHandoff.Native.Library do
   def check({_path, :ok}), do: :ok
   def check({path, {:error, reason}}), do: {:error, NativeError.exception(path: path, reason: reason)}
   def check({path, :not_loaded}), do: {:error, NativeError.exception(path: path, reason: :not_loaded)}
+
+  @doc """
+  Returns what `call`, which calls the library, returns. The VM puts the arguments of a library's function into
+  the stack trace when it refuses them, as one of another version does: here options with secrets, and states.
+  An exception that `call` raises has a stack trace without arguments.
+  """
+  @spec without_arguments((() -> result)) :: result when result: term()
+  def without_arguments(call) do
+    call.()
+  rescue
+    error -> reraise error, Enum.map(__STACKTRACE__, &without_arguments_of/1)
+  end
+
+  defp without_arguments_of({module, function, arguments, location}) when is_list(arguments),
+    do: {module, function, length(arguments), location}
+
+  defp without_arguments_of(entry), do: entry
 
   defmacro __using__(name) do
     quote do

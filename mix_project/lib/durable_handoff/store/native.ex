@@ -30,23 +30,6 @@ defmodule DurableHandoff.Store.Native do
     end
   end
 
-  @doc """
-  Returns what `call`, which calls the library, returns. The VM puts the arguments of a library's function into
-  the stack trace when it refuses them, as one of another version does: here options with secrets, and states.
-  An exception that `call` raises has a stack trace without arguments.
-  """
-  @spec without_arguments((() -> result)) :: result when result: term()
-  def without_arguments(call) do
-    call.()
-  rescue
-    error -> reraise error, Enum.map(__STACKTRACE__, &without_arguments_of/1)
-  end
-
-  defp without_arguments_of({module, function, arguments, location}) when is_list(arguments),
-    do: {module, function, length(arguments), location}
-
-  defp without_arguments_of(entry), do: entry
-
   @type store :: reference()
   @type request ::
           :check

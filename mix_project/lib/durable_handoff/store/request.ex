@@ -5,6 +5,7 @@ defmodule DurableHandoff.Store.Request do
   # Guarantees: exactly one answer, in the caller's own process; a late answer does not stay in its mailbox; a
   # caller that dies takes its request with it.
 
+  alias DurableHandoff.Native.Library
   alias DurableHandoff.Store.Native
 
   # The native store answers when the time is up. This limit is for the case that its threads do not run.
@@ -42,7 +43,7 @@ defmodule DurableHandoff.Store.Request do
     timeout = number(opts[:timeout], store.timeout_ms)
     retries = number(opts[:max_retries], store.max_retries)
     send = fn -> send_request(store.ref, tag, request, timeout, retries) end
-    {tag, Native.without_arguments(send), timeout}
+    {tag, Library.without_arguments(send), timeout}
   end
 
   @doc "The answer of a request that `start/3` has sent. After its timeout: `{:error, :timeout}`, and no later answer."
