@@ -156,7 +156,8 @@ defmodule DurableHandoff do
   another way, or before SIGTERM. Calling it again is harmless. It needs the application `:durable_handoff` to run, as
   it does unless a dependency has `runtime: false`: without it no supervisor is marked.
 
-  **This cannot be undone:** a supervisor starts no servers until it is restarted, and the node takes none until all are.
+  **This cannot be undone:** other nodes send no servers here until the VM is restarted. A supervisor starts none until it
+  is restarted.
 
   Returns within about five seconds. Errors:
 

@@ -42,10 +42,9 @@ defmodule DurableHandoff.Drainer do
   nothing else stops because of it.
   """
 
-  alias DurableHandoff.{Apart, Clock, Cordon, Deadline, Drain, Host, Leftovers, Log, Native, Options, Schema, Status}
+  alias DurableHandoff.{Apart, Clock, Cordon, Deadline, Drain, Host, Leftovers, Log, Native, Options, Schema}
   alias DurableHandoff.Drainer.{Announcement, Server, Shutdown}
   alias DurableHandoff.Rebalance.{Settings, Watch}
-  alias DurableHandoff.Stopping.Moment
 
   @doc """
   Starts a Drainer. Options: `:supervisor`, the name of the `DurableServer.Supervisor`, and `:handoff_on_shutdown`
@@ -64,9 +63,6 @@ defmodule DurableHandoff.Drainer do
         Host.Version.check!()
         Host.Version.announce(supervisor)
         warn_without_application(supervisor)
-
-        # The stop that was requested is called off: this is a restart. After a crash of the Drainer alone the mark remains.
-        if Status.all_gone?(supervisor) and Host.Mark.mark(supervisor) == :none, do: Moment.forget()
 
         leftovers =
           if options.start_leftovers, do: [Apart.child(Leftovers, {Leftovers, {supervisor, options}})], else: []

@@ -184,14 +184,6 @@ defmodule DurableHandoff.Status do
     ArgumentError -> :ok
   end
 
-  @doc "Whether `supervisor` had a Drainer here, and no supervisor has one now."
-  @spec all_gone?(Host.name()) :: boolean()
-  def all_gone?(supervisor) do
-    :ets.member(__MODULE__, supervisor) and supervisors() == []
-  rescue
-    ArgumentError -> false
-  end
-
   @suffix "_handoff_status"
   defp table(supervisor), do: :"#{supervisor}#{@suffix}"
 

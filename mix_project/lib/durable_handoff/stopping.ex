@@ -6,8 +6,7 @@ defmodule DurableHandoff.Stopping do
   # Phoenix endpoint may drain its connections for half a minute, in which other stopping nodes would move
   # their servers here.
   #
-  # A VM counts as going down after one of these. Only a request (`prepare/0`) is forgotten, when all supervisors with a
-  # Drainer have been restarted since.
+  # A VM counts as going down, for good, after one of these:
   #
   #   * SIGTERM. A handler is added beside OTP's own; it runs first, does not wait, and changes nothing about
   #     what other handlers do. `config :durable_handoff, listen_to_sigterm: false` leaves it out.
@@ -48,7 +47,7 @@ defmodule DurableHandoff.Stopping do
   """
   @spec prepare() :: :ok | {:error, :application_not_started | {:not_marked, %{Host.name() => term()}}}
   def prepare do
-    Moment.note_request()
+    Moment.note()
     if Status.listed?(), do: prepare(Status.supervisors()), else: {:error, :application_not_started}
   end
 
