@@ -76,7 +76,7 @@ defmodule DurableHandoff.Client do
 
   These answers end the call at once: `:ignore`, `{:bad_init_return, _}` or an exception of the server's own
   `init`; `:cordoned`, `:permanently_crashed`, `:not_found`; a stored state that cannot be read; a module that
-  does not exist; arguments that DurableServer refuses. They end only the calls that gave the same `start:`, unless no
+  does not exist; arguments that DurableServer refuses. They end only the calls that gave the same module, unless no
   other can succeed; another caller's is then tried.
 
   ## Guarantees

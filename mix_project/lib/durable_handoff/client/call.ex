@@ -15,8 +15,8 @@ defmodule DurableHandoff.Client.Call do
   # costs one useless message. More than a few in one call mean that the server ends as soon as it starts.
   @remembered 8
 
-  # A server that ends as soon as it is started is started again after a pause, which doubles each time. A server that has
-  # moved is asked again at once.
+  # A server that ends as soon as it is started is started again after a pause, which doubles each time. It begins with
+  # the second process of a call that ended, so a server that has moved once is asked again at once.
   @first_pause_ms 20
   @longest_pause_ms 1_000
 
@@ -121,8 +121,7 @@ defmodule DurableHandoff.Client.Call do
 
   defp wait(call, send) do
     from_us = Clock.now_us()
-    pause_before_start(call)
-    result = await_owner(call, 1)
+    result = with :ok <- pause_before_start(call), do: await_owner(call, 1)
     call = %{call | waited_us: (call.waited_us || 0) + Clock.now_us() - from_us}
 
     case result do
@@ -133,7 +132,11 @@ defmodule DurableHandoff.Client.Call do
 
   defp pause_before_start(%{start: start, dead: [_moved, _second | more]} = call) when start != nil do
     pause_ms = min(@first_pause_ms * 2 ** length(more), @longest_pause_ms)
-    Process.sleep(min(Clock.until_ms(call.deadline_us), pause_ms))
+
+    # After a pause until the deadline a server would be started for nobody. Atoms are greater than numbers.
+    if pause_ms < Clock.until_ms(call.deadline_us),
+      do: Process.sleep(pause_ms),
+      else: {:error, call.refusal || :no_owner}
   end
 
   defp pause_before_start(_call), do: :ok

@@ -10,7 +10,7 @@ defmodule DurableHandoff.Client.Server do
   #     still be lost, so every key with a waiting caller is also polled.
   #   * A caller never gets a process that it knows to be gone, nor one that this node cannot reach.
   #   * A server that is to be started is started once, however many callers ask, and `StartQueue` bounds how
-  #     many starts run at a time. A start that fails ends only the calls that gave that start.
+  #     many starts run at a time. A start that fails ends only the calls that gave that module.
   #   * No more callers wait than the limits allow; a caller that ends is forgotten.
   #   * Callers do not depend on the registry alone: a draining node sends this process on every connected
   #     node the owners of what it has moved (`announce/3`). Where the registry names no owner, or one that
@@ -155,7 +155,7 @@ defmodule DurableHandoff.Client.Server do
 
     answer =
       case {owner, state.refusals} do
-        {nil, %{^key => {_start, reason}}} -> {:error, {:start_failed, reason}}
+        {nil, %{^key => {_module, reason}}} -> {:error, {:start_failed, reason}}
         {nil, _none} -> {:error, :no_owner}
         {owner, _refusals} -> {:ok, owner}
       end
@@ -202,8 +202,8 @@ defmodule DurableHandoff.Client.Server do
 
   def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
     case StartQueue.ended(state.starts, monitor) do
-      {key, start, starts} ->
-        {:noreply, %{state | starts: starts} |> started(key, start, StartQueue.result(reason)) |> start_some()}
+      {key, module, starts} ->
+        {:noreply, %{state | starts: starts} |> started(key, module, StartQueue.result(reason)) |> start_some()}
 
       nil ->
         {:noreply, forget(state, pid)}
@@ -358,8 +358,11 @@ defmodule DurableHandoff.Client.Server do
         start_some(
           case starter(state, key) do
             # No caller waits for this server any more.
-            nil -> %{state | starts: StartQueue.drop(starts, key)}
-            waiter -> %{state | starts: StartQueue.run(starts, key, waiter.start, start_of(state, key, waiter))}
+            nil ->
+              %{state | starts: StartQueue.drop(starts, key)}
+
+            waiter ->
+              %{state | starts: StartQueue.run(starts, key, elem(waiter.start, 0), start_of(state, key, waiter))}
           end
         )
     end
@@ -370,18 +373,19 @@ defmodule DurableHandoff.Client.Server do
   end
 
   # The registry may get this owner later, or never.
-  defp started(state, key, _start, {:ok, owner}), do: hint(state, key, owner)
+  defp started(state, key, _module, {:ok, owner}), do: hint(state, key, owner)
 
   # The next poll requests the start again.
-  defp started(state, key, start, {:again, reason}) do
-    if WaitList.count(state.waiters, key) > 0, do: put_in(state.refusals[key], {start, reason}), else: state
+  defp started(state, key, module, {:again, reason}) do
+    if WaitList.count(state.waiters, key) > 0, do: put_in(state.refusals[key], {module, reason}), else: state
   end
 
-  # These answers do not depend on module and initial state.
-  defp started(state, key, _start, {:error, reason}) when reason in [:cordoned, :permanently_crashed],
+  # These answers do not depend on the module.
+  defp started(state, key, _module, {:error, reason}) when reason in [:cordoned, :permanently_crashed],
     do: answer(state, key, & &1.start, {:error, {:start_failed, reason}})
 
-  # Another module or initial state may still start it.
-  defp started(state, key, start, {:error, reason}),
-    do: state |> answer(key, &(&1.start == start), {:error, {:start_failed, reason}}) |> want_start(key)
+  # Another module may still start it. Another initial state is not tried: every caller may have its own, and a stored
+  # server does not use it.
+  defp started(state, key, module, {:error, reason}),
+    do: state |> answer(key, &match?({^module, _}, &1.start), {:error, {:start_failed, reason}}) |> want_start(key)
 end

@@ -12,9 +12,7 @@ defmodule DurableHandoff.Client.StartQueue do
   @longest_ms 10_000
 
   @type key :: term()
-  @typedoc "The module and the initial state of a server that is started."
-  @type start :: {module(), map()}
-  @opaque t :: %{running: %{reference() => {key(), start()}}, known: %{key() => true}, queue: :queue.queue(key())}
+  @opaque t :: %{running: %{reference() => {key(), module()}}, known: %{key() => true}, queue: :queue.queue(key())}
   @type result :: {:ok, pid()} | {:again, term()} | {:error, term()}
 
   @spec new() :: t()
@@ -43,22 +41,22 @@ defmodule DurableHandoff.Client.StartQueue do
     end
   end
 
-  @doc "Runs `work`, which starts `key` as `start`, in a process. Pass its DOWN message to `ended/2` and `result/1`."
-  @spec run(t(), key(), start(), work :: (() -> result())) :: t()
-  def run(starts, key, start, work) do
+  @doc "Runs `work`, which starts `key` as a server of `module`, in a process. Pass its DOWN to `ended/2` and `result/1`."
+  @spec run(t(), key(), module(), work :: (() -> result())) :: t()
+  def run(starts, key, module, work) do
     {_pid, monitor} = spawn_monitor(fn -> exit({:shutdown, {__MODULE__, work.()}}) end)
-    put_in(starts.running[monitor], {key, start})
+    put_in(starts.running[monitor], {key, module})
   end
 
   @doc "Removes `key` because it needs no start any more."
   @spec drop(t(), key()) :: t()
   def drop(starts, key), do: %{starts | known: Map.delete(starts.known, key)}
 
-  @doc "Removes the start with this `monitor` and returns it with its key, or nil if there is none."
-  @spec ended(t(), reference()) :: {key(), start(), t()} | nil
+  @doc "Removes the start with this `monitor` and returns its key and module, or nil if there is none."
+  @spec ended(t(), reference()) :: {key(), module(), t()} | nil
   def ended(starts, monitor) do
     case starts.running do
-      %{^monitor => {key, start}} -> {key, start, drop(%{starts | running: Map.delete(starts.running, monitor)}, key)}
+      %{^monitor => {key, module}} -> {key, module, drop(%{starts | running: Map.delete(starts.running, monitor)}, key)}
       %{} -> nil
     end
   end

@@ -7,7 +7,7 @@ defmodule DurableHandoff.Client.WaitList do
           from: GenServer.from(),
           monitor: reference(),
           dead: [pid()],
-          start: nil | {module(), map()},
+          start: nil | {module(), initial_state :: map() | :stored},
           until_us: integer() | :infinity
         }
   @type key :: term()
@@ -62,17 +62,17 @@ defmodule DurableHandoff.Client.WaitList do
   end
 
   @doc """
-  The caller with the most time left among those that wait for `key` and want it started, if possible with another
-  start than `tried`.
+  The caller with the most time left among those that wait for `key` and want it started, if possible as a server of
+  another module than `tried`.
   """
-  @spec starter(t(), key(), tried :: nil | {module(), map()}) :: waiter() | nil
+  @spec starter(t(), key(), tried :: nil | module()) :: waiter() | nil
   def starter(%{keys: keys}, key, tried) do
     keys
     |> Map.get(key, %{})
     |> Map.values()
     |> Enum.filter(& &1.start)
     # In Erlang's term order true is greater than false, and atoms are greater than numbers, so :infinity comes first.
-    |> Enum.max_by(&{&1.start != tried, &1.until_us}, fn -> nil end)
+    |> Enum.max_by(&{elem(&1.start, 0) != tried, &1.until_us}, fn -> nil end)
   end
 
   defp put(keys, key, waiting) when waiting == %{}, do: Map.delete(keys, key)

@@ -179,7 +179,7 @@ defmodule DurableHandoff.Client.ServerTest do
       start_client(context)
       FakeRegistry.starts(sup, fn "k", _start, _ms -> {:ok, start_server(context)} end)
       call = call(sup, "k", {:add_and_exit, :normal}, start: {Room, %{}}, timeout: 1_000)
-      assert {:error, _no_owner} = await_task(call)
+      assert await_task(call) == {:error, :no_owner}
       assert :counters.get(counter, 1) < 10
     end
 
@@ -219,6 +219,25 @@ defmodule DurableHandoff.Client.ServerTest do
         expected = if unquote(answer) == :error, do: [{:error, {:start_failed, :undef}}], else: [{:ok, 1}, {:ok, 2}]
         assert await_task(wrong) in expected
       end
+    end
+
+    test "a start fails: it ends the calls with the same module, whatever their initial states",
+         %{sup: sup} = context do
+      start_client(context)
+      test = self()
+
+      FakeRegistry.starts(sup, fn "k", start, _ms ->
+        send(test, {:starting, self(), start})
+        receive(do: (result -> result))
+      end)
+
+      first = call(sup, "k", start: {Room, %{n: 1}}, timeout: :infinity)
+      assert_receive {:starting, starter, {Room, %{n: 1}}}
+      second = call(sup, "k", start: {Room, %{n: 2}}, timeout: :infinity)
+      await_waiting(context, 2)
+      send(starter, {:error, :undef})
+      for call <- [first, second], do: assert(await_task(call) == {:error, {:start_failed, :undef}})
+      refute_received {:starting, _again, _start}
     end
 
     test "the server cannot be started before the timeout: the error has the last reason for its key", context do
