@@ -58,7 +58,7 @@ defmodule Node.DrainTest do
     start_cluster(context)
     start_server(context, a, Servers.Troublesome, "stuck")
     Servers.Troublesome.arm(a, "stuck", :terminate, :hang)
-    assert {:ok, %{moved: 0, ended: :deadline, executors_lost: []} = report} = drain(context, a, timeout_ms: 2_000)
+    assert {:ok, %{moved: 0, ended: :deadline, executors_lost: []} = report} = drain(context, a, timeout_ms: 5_000)
     assert {report.executor, report.left} == {{:node, rust.name}, %{deadline: 1}}
     assert {said, 0} = System.cmd(RustNode.program(), ["status", "--json", "--http", address])
     assert [%{"ended" => "deadline", "moved" => 0, "total" => 1}] = DurableHandoff.Codec.decode!(said)["ended"]

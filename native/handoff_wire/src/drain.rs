@@ -2,7 +2,7 @@
 //! `progress`, `report`, `drain_close`.
 //!
 //! Guarantees
-//! - The deadline is sent as remaining time, so that no common clock is needed. The drainer sends 100 ms less
+//! - The deadline is sent as remaining time, so that no common clock is needed. The drainer sends 500 ms less
 //!   than it has, at most a tenth less. If messages take less time than that both ways, `finish` and `report`
 //!   arrive before the drainer's own deadline, even if attempts are still in flight.
 //! - `keepalive` and `drain_close` have no field except the drain's id.

@@ -21,7 +21,7 @@ defmodule DurableHandoff.Executor.Link do
   @retry_us 5_000
   # The Rust node gets this much less than the time left, at most a tenth less: if moves do not end, its report has to
   # arrive before this side's deadline. Otherwise the Rust node does not learn how its drain ended.
-  @margin_ms 100
+  @margin_ms 500
   # flush/2 is called at least every 500 ms. A call that is later than this many intervals means that this VM
   # was paused.
   @pause_keepalives 2

@@ -125,11 +125,11 @@ defmodule DurableHandoff.Executor.SessionTest do
     test "ends with the report of the node just before the deadline, even if moves are in flight" do
       {session, id} = running(2)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
-      session = received(session, {:orders, id, [:finish]}, 29_900_000)
-      session = received(session, {:report, id, %{report(2, 0, %{deadline: 2}) | ended: :deadline}}, 29_900_000)
-      assert {[:finish], _wake, session} = Session.poll(session, 29_900_000)
+      session = received(session, {:orders, id, [:finish]}, 29_500_000)
+      session = received(session, {:report, id, %{report(2, 0, %{deadline: 2}) | ended: :deadline}}, 29_500_000)
+      assert {[:finish], _wake, session} = Session.poll(session, 29_500_000)
       assert [^id] = sent(:drain_close)
-      assert {%{moved: 0, left: %{deadline: 2}, ended: :deadline}, who} = Session.report(session, 29_900_000)
+      assert {%{moved: 0, left: %{deadline: 2}, ended: :deadline}, who} = Session.report(session, 29_500_000)
       assert who == %{executor: {:node, node()}, executors_lost: []}
     end
 
@@ -347,7 +347,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     assert byte_size(records) == 12 * count
     assert [^id, 1, 1, 1_000_000, [%{name: "a@h"}, %{name: "b@h"}]] = sent(:view)
     # The Rust node is to end the drain before the deadline.
-    assert [^id, 29_900] = sent(:drain_start)
+    assert [^id, 29_500] = sent(:drain_start)
     {received(session, {:started, id}), id}
   end
 
