@@ -332,7 +332,7 @@ defmodule HandoffCase do
       for(name <- names, String.starts_with?(Atom.to_string(name), "#{sup}_handoff"), do: name)
   end
 
-  # The permanent processes of the application.
+  # The permanent processes of the application, besides those right below its supervisor.
   @permanent [
     DurableHandoff.Stopping,
     DurableHandoff.Drain.Quiet,
@@ -350,7 +350,7 @@ defmodule HandoffCase do
         {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
         {module, _function, _arity} <- [dictionary[:"$initial_call"]],
         String.starts_with?(Atom.to_string(module), "Elixir.DurableHandoff."),
-        module not in @permanent,
+        module not in @permanent and hd(dictionary[:"$ancestors"] || [nil]) != DurableHandoff.TopSupervisor,
         do: {pid, module}
   end
 

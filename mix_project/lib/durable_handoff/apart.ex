@@ -12,16 +12,11 @@ defmodule DurableHandoff.Apart do
 
   @type child :: :supervisor.child_spec() | {module(), term()} | module()
 
-  @doc "The specification of `child`, kept apart; `id` is for the supervisor above."
+  @doc "The specification of `child`, kept apart; `id` is for the supervisor above. The shutdown time is the child's own."
   @spec child(id :: term(), child()) :: Supervisor.child_spec()
   def child(id, child) do
-    %{
-      id: id,
-      start: {GenServer, :start_link, [__MODULE__, child]},
-      # The child's own shutdown time is the limit.
-      shutdown: :infinity,
-      restart: :temporary
-    }
+    shutdown = Supervisor.child_spec(child, []) |> Map.get(:shutdown, 5_000)
+    %{id: id, start: {GenServer, :start_link, [__MODULE__, child]}, shutdown: shutdown, restart: :temporary}
   end
 
   @doc """
@@ -48,6 +43,13 @@ defmodule DurableHandoff.Apart do
     Process.flag(:trap_exit, true)
     with {:ok, supervisor} <- start(child), do: {:ok, {child, supervisor}}, else: ({:error, reason} -> {:stop, reason})
   end
+
+  # Nobody has a reason to ask. A crash would end the child for good.
+  @impl true
+  def handle_call(_question, _from, state), do: {:noreply, state}
+
+  @impl true
+  def handle_cast(_unknown, state), do: {:noreply, state}
 
   @impl true
   def handle_info({:EXIT, supervisor, _gave_up}, {child, supervisor}) do
