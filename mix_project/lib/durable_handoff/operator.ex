@@ -86,8 +86,10 @@ defmodule DurableHandoff.Operator do
   end
 
   defp rebalance(name, overrides, %{dry_run: false}, {request, _from} = whom) do
+    servers = Host.count(name)
+
     status = fn ->
-      with %{rebalance: %{state: :running} = status} <- Status.read(name), do: begun(status, name), else: (_ -> nil)
+      with %{rebalance: %{state: :running} = status} <- Status.read(name), do: begun(status, servers), else: (_ -> nil)
     end
 
     fn -> DurableHandoff.rebalance(name, overrides) end |> watched(status, whom) |> drained(request)
@@ -153,18 +155,23 @@ defmodule DurableHandoff.Operator do
   end
 
   defp drain(name, overrides, %{dry_run: false}, {request, _from} = whom) do
-    status = fn -> with %{state: :draining} = status <- Status.read(name), do: begun(status, name), else: (_ -> nil) end
+    servers = Host.count(name)
+
+    status = fn ->
+      with %{state: :draining} = status <- Status.read(name), do: begun(status, servers), else: (_ -> nil)
+    end
+
     fn -> DurableHandoff.drain(name, overrides) end |> watched(status, whom) |> drained(request)
   end
 
-  # While servers store their states, which may take most of a drain's time, there are no counts of an engine.
-  defp begun(%{progress: nil} = status, name) do
-    servers = Host.count(name)
+  # While servers store their states, which may take most of a drain's time, there are no counts of an engine. `servers`,
+  # the number when the request came, includes those that do not move.
+  defp begun(%{progress: nil} = status, servers) do
     none = Map.new([:in_flight, :displaced, :stopping, :moved, :left, :failures, :retried, :limit, :excess], &{&1, 0})
     %{status | progress: Map.merge(none, %{total: servers, pending: servers, finished: false})}
   end
 
-  defp begun(status, _name), do: status
+  defp begun(status, _servers), do: status
 
   defp drained(result, request),
     do: with({:ok, %Report{} = report} <- result, do: {:ok, Wire.drain_done(request, Report.to_engine(report))})
