@@ -117,7 +117,7 @@ defmodule DurableHandoff.Host do
     end
   end
 
-  @doc "What the keys of all heartbeats in a store contain."
+  @doc "What the keys of all heartbeats in a store contain. A server whose key contains it, too, counts as one."
   @spec heartbeat_keys() :: String.t()
   def heartbeat_keys, do: "__nodes/"
 

@@ -52,7 +52,7 @@ defmodule DurableHandoff.HostTest do
     assert Host.Registry.up(MySup) == nil
     assert {:error, _reason} = Host.Registry.subscribe(MySup, "k")
     assert Host.Registry.unsubscribe(MySup, "k") == :ok
-    assert {:error, _reason} = Host.Registry.start(MySup, "k", {Room, %{}}, 10)
+    assert {:error, _reason} = Host.Registry.start(MySup, "k", {Room, %{}}, 10_000)
     assert Host.Registry.events({:group, [%{type: :left, key: "k", pid: self()}, :of_a_later_version], %{}}) == []
     assert Host.Registry.events({:group, :odd}) == []
   end

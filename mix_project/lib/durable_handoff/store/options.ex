@@ -165,7 +165,9 @@ defmodule DurableHandoff.Store.Options do
   def url_problems(name, nil), do: ["option #{name} is required, for example \"s3://bucket/path\""]
 
   def url_problems(name, value) do
-    if text?(value) and value != "", do: [], else: ["#{name} expects a string, for example \"s3://bucket/path\""]
+    if text?(value) and value != "",
+      do: [],
+      else: ["#{name} expects a string in UTF-8, for example \"s3://bucket/path\""]
   end
 
   @doc false

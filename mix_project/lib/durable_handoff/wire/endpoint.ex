@@ -7,8 +7,8 @@ defmodule DurableHandoff.Wire.Endpoint do
   #   * It never waits: operators' requests run in processes of their own, at most 32 at a time.
   #   * It only listens. A VM without a Rust node in its cluster pays one idle process and two empty tables.
   #   * A message that it does not understand changes nothing and is counted (`info/0`). A message of another
-  #     version is refused with that reason, if it names a process to answer; it is logged once for each node and
-  #     version.
+  #     version is refused with that reason, if it names a process to answer; it is logged when the node's version
+  #     is new or has changed.
 
   use GenServer
 
