@@ -306,7 +306,8 @@ defmodule DurableHandoff do
   The state of `supervisor`'s drain on this node. Answers during a shutdown too.
 
     * `state`: `:idle`, `:draining`, or how the last drain ended: `:drained`, `:cancelled`, `:failed`;
-    * `marked`: this node takes and starts no servers;
+    * `marked`: other nodes send no servers here. DurableServer starts none here either, unless its supervisor has been
+      restarted after `prepare_stop/0`;
     * `cordoned`: `cordon/1` or `drain/2` has marked the node, and `uncordon/1` undoes it. If this is false
       and `marked` is true, a shutdown or `prepare_stop/0` has marked the node for good;
     * `progress`: of the current or the last drain, as numbers of servers: `total`; `pending`, not tried yet;

@@ -28,7 +28,9 @@ defmodule Handoff.StartLogTest do
     call(node, Application, :stop, [:durable_handoff])
     start_handoff(context, node)
     assert call(node, DurableHandoff, :prepare_stop, []) == {:error, :application_not_started}
-    assert {:ok, %{marked: false}} = status(context, node)
+    assert call(node, DurableHandoff.Host.Mark, :mark, [context.sup]) == :none
+    # Other nodes are told that this one stops, and send no servers.
+    assert {:ok, %{marked: true}} = status(context, node)
     {:ok, _apps} = call(node, Application, :ensure_all_started, [:durable_handoff])
     assert call(node, DurableHandoff, :prepare_stop, []) == :ok
   end
