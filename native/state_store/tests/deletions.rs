@@ -77,6 +77,17 @@ async fn every_kind() -> [(&'static str, Store, Server); 4] {
     ]
 }
 
+/// The result of a deletion, while the first of `holds` held requests waits until "new" is written.
+async fn deleted_while_written(store: &Store, server: &Server, holds: u32) -> Result<(), Error> {
+    let newer = async {
+        held(server, 1).await;
+        store.put("k", "new".into(), &under(Condition::Always), limits()).await.unwrap();
+        server.script().release(holds);
+    };
+    let (deleted, ()) = tokio::join!(store.delete("k", None, limits()), newer);
+    deleted
+}
+
 #[tokio::test]
 async fn a_deletion_without_a_response_leaves_what_was_written_after_it() {
     for (kind, store, server) in every_kind().await {
@@ -87,13 +98,7 @@ async fn a_deletion_without_a_response_leaves_what_was_written_after_it() {
         let again =
             [Rule { hold: true, skip: 1, ..Rule::on(Kind::Head) }, Rule { hold: true, ..Rule::on(Kind::Delete) }];
         server.script().set([lost].into_iter().chain(again).collect());
-        let newer = async {
-            held(&server, 1).await;
-            store.put("k", "new".into(), &write, limits()).await.unwrap();
-            server.script().release(2);
-        };
-        let (deleted, ()) = tokio::join!(store.delete("k", None, limits()), newer);
-        assert_eq!(deleted, Ok(()), "{kind}");
+        assert_eq!(deleted_while_written(&store, &server, 2).await, Ok(()), "{kind}");
         server.script().set(Vec::new());
         assert_eq!(store.get("k", true, limits()).await.map(|there| there.body), Ok("new".into()), "{kind}");
     }
@@ -105,13 +110,7 @@ async fn a_deletion_that_arrives_late_leaves_what_was_written_before_it_where_de
         let write = under(Condition::Always);
         store.put("k", "old".into(), &write, limits()).await.unwrap();
         server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Delete).times(1) }]);
-        let newer = async {
-            held(&server, 1).await;
-            store.put("k", "new".into(), &write, limits()).await.unwrap();
-            server.script().release(1);
-        };
-        let (deleted, ()) = tokio::join!(store.delete("k", None, limits()), newer);
-        assert_eq!(deleted, Ok(()), "{kind}");
+        assert_eq!(deleted_while_written(&store, &server, 1).await, Ok(()), "{kind}");
         assert_eq!(store.get("k", true, limits()).await.map(|there| there.body), Ok("new".into()), "{kind}");
     }
 }
