@@ -44,7 +44,7 @@ defmodule DurableHandoff.Apart do
     with {:ok, supervisor} <- start(child), do: {:ok, {child, supervisor}}, else: ({:error, reason} -> {:stop, reason})
   end
 
-  # Nobody has a reason to ask. A crash would end the child for good.
+  # Nothing calls this process. A message that it does not expect must not crash it: its child would stay down.
   @impl true
   def handle_call(_question, _from, state), do: {:noreply, state}
 

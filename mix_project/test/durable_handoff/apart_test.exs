@@ -40,7 +40,8 @@ defmodule DurableHandoff.ApartTest do
     Process.flag(:trap_exit, true)
     child = %{id: :child, start: {GenServer, :start_link, [__MODULE__.Refuses, :badly_configured]}}
     assert {:error, reason} = Supervisor.start_link([Apart.child(:apart, child)], strategy: :one_for_one)
-    assert inspect(reason) =~ "badly_configured"
+    assert {:shutdown, {:failed_to_start_child, :apart, {:shutdown, {:failed_to_start_child, :child, why}}}} = reason
+    assert why == :badly_configured
   end
 
   defmodule Refuses do

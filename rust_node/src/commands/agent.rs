@@ -15,8 +15,8 @@ use super::exit::Exit;
 use crate::distribution::dial::{DialError, dial};
 use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process, Seed};
 
-/// A draining node sends its progress twice a second. Before that, the node marks itself and lists its
-/// servers, which takes requests to the store. A dry run lists the servers, too.
+/// A draining node sends its progress twice a second. Before that, and in a dry run, the node lists its servers,
+/// which may take requests to the store.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// How much longer a command waits than the timeout that it gave the node.

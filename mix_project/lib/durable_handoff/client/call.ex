@@ -133,7 +133,8 @@ defmodule DurableHandoff.Client.Call do
   defp pause_before_start(%{start: start, dead: [_moved, _second | more]} = call) when start != nil do
     pause_ms = min(@first_pause_ms * 2 ** length(more), @longest_pause_ms)
 
-    # After a pause until the deadline a server would be started for nobody. Atoms are greater than numbers.
+    # After a pause until the deadline no caller would wait for the server that is started. In Erlang's term order
+    # :infinity is greater than every number.
     if pause_ms < Clock.until_ms(call.deadline_us),
       do: Process.sleep(pause_ms),
       else: {:error, call.refusal || :no_owner}

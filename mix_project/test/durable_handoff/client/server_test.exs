@@ -34,10 +34,7 @@ defmodule DurableHandoff.Client.ServerTest do
     end
 
     test "counts polls, not time, so that a pause of the node does not count", %{sup: sup} = context do
-      FakeRegistry.host(sup, nil)
-      waiting = start_client(context)
-      call = call(sup, "k", timeout: :infinity)
-      await_waiting(context, 1)
+      {waiting, call} = call_without_supervisor(context)
       for _ <- 1..4, do: send(waiting, :poll)
       assert Server.counts(sup).callers == 1
       send(waiting, :poll)
@@ -45,10 +42,7 @@ defmodule DurableHandoff.Client.ServerTest do
     end
 
     test "starts to count anew when DurableServer is away again", %{sup: sup} = context do
-      FakeRegistry.host(sup, nil)
-      waiting = start_client(context)
-      call = call(sup, "k", timeout: :infinity)
-      await_waiting(context, 1)
+      {waiting, call} = call_without_supervisor(context)
       for _ <- 1..5, do: send(waiting, :poll)
       assert await_task(call) == {:error, :supervisor_not_running}
       call(sup, "k", timeout: :infinity)
@@ -317,6 +311,15 @@ defmodule DurableHandoff.Client.ServerTest do
       await_no_start(context)
       assert FakeRegistry.count(sup, :start) == 64
     end
+  end
+
+  # A call that waits while DurableServer is away.
+  defp call_without_supervisor(%{sup: sup} = context) do
+    FakeRegistry.host(sup, nil)
+    waiting = start_client(context)
+    call = call(sup, "k", timeout: :infinity)
+    await_waiting(context, 1)
+    {waiting, call}
   end
 
   # Every start sends `{:starting, pid}` to the test, which replies with the result of the start.
