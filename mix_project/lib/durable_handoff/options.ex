@@ -45,7 +45,7 @@ defmodule DurableHandoff.Options do
       default: :adaptive,
       doc:
         "`:adaptive` measures the moves and uses the smallest concurrency that has the full throughput, or a higher one " <>
-          "while a move takes less than 25 ms; `:fixed` always uses `max_concurrency`",
+          "while a move takes less than 32 ms; `:fixed` always uses `max_concurrency`",
       change: "to compare with a plain task stream, or where the right number is known",
       example: :fixed
     ],

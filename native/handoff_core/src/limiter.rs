@@ -1,13 +1,13 @@
 //! Limits the number of parallel attempts: the smallest number that still has the full throughput, or a larger
-//! one as long as attempts take less than 25 ms.
+//! one as long as attempts take less than 32 ms.
 //!
 //! # Guarantees
 //!
 //! - Never more than the ceiling are in flight, and the limit is never 0, so a drain always proceeds. If several
 //!   drains share the limiter, their attempts that hang may come on top, up to the sum of the drains' ceilings.
 //! - A drain that knows nothing of its store starts with three attempts. It makes one large step, to ten, if
-//!   these did not wait for one another or took less than 25 ms. Every other step makes a gap longer by at most
-//!   half, and the next two steps by at most a quarter, or up to 25 ms if that is more. If attempts take two
+//!   these did not wait for one another or took less than 32 ms. Every other step makes a gap longer by at most
+//!   half, and the next two steps by at most a quarter, or up to 32 ms if that is more. If attempts take two
 //!   seconds or more, a step may add three quarters, and the first one may double it if a measurement of the
 //!   store predicted short attempts.
 //! - A limit that was not in use (too few servers, targets at their caps) never rises.
@@ -60,9 +60,9 @@
 //! is raised again at once. Each stall that was seen adds one measurement before the next decision to go
 //! down, or not to go up.
 //!
-//! *Short attempts.* A gap of less than 25 ms is hardly noticed, and a drain with more attempts at a time needs
+//! *Short attempts.* A gap of less than 32 ms is hardly noticed, and a drain with more attempts at a time needs
 //! less processor time for each. So as long as attempts take less, the limit rises even if they wait for one
-//! another: at once to where they would take 25 ms if they did nothing else.
+//! another: at once to where they would take 32 ms if they did nothing else.
 //!
 //! *Attempts that take seconds.* Cloudflare R2 and Google Cloud Storage accept one write a second for each
 //! key, so each move pauses two or three times, however many run in parallel. Some servers also stop slowly.

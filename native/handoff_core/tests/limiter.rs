@@ -114,8 +114,8 @@ fn what_a_drain_knows_is_checked_also_after_a_rest() {
 }
 
 #[test]
-fn attempts_may_wait_for_one_another_until_they_take_25_ms() {
-    for (each, limits) in [(200, 50..=50), (600, 38..=45), (1_500, 15..=18), (20_000, 1..=2)] {
+fn attempts_may_wait_for_one_another_until_they_take_32_ms() {
+    for (each, limits) in [(600, 50..=50), (900, 33..=39), (2_000, 14..=17), (20_000, 1..=2)] {
         let each = Micros(each);
         let unknown = Limiter::new(Concurrency::Adaptive, 50);
         let learnt = Learnt { limit: 10, latency: each.times(10), knee: true };
