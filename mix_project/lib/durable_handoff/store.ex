@@ -15,8 +15,8 @@ defmodule DurableHandoff.Store do
     * Requests in flight and waiting requests are bounded. One more returns `{:error, :overloaded}` at once. Requests
       for heartbeats do not wait for others.
     * Credentials are never inspected, logged, or part of an error.
-    * The objects are compatible with DurableServer's own object storage backend, both ways: a cluster can change from
-      one to the other, node by node, with its data.
+    * On S3 the objects are those of DurableServer's own object storage backend, under the same keys if the URL has no
+      path: a cluster can change from one to the other, with its data. The guide "Stores" says how.
 
   ## Options
 

@@ -56,6 +56,27 @@ defmodule DurableHandoff.DocumentationTest do
       assert wrong == []
     end
 
+    # Another store has none of the states of an application that copies an example.
+    test "an example keeps the backend of the application, and the store that can replace DurableServer's own has no path" do
+      backends =
+        for page <- pages(),
+            ast <- code(page),
+            {{:__aliases__, _, [:DurableHandoff, :Supervisor]}, options} <- Macro.prewalker(ast),
+            Keyword.keyword?(options),
+            backend = options[:backend],
+            do: {page.name, Macro.to_string(backend)}
+
+      assert [{"README.md", _}, {"docs/guides/getting-started.md", _}] = backends
+      for {page, backend} <- backends, do: assert({page, backend} == {page, "backend"})
+
+      assert [_before, section] =
+               String.split(page("docs/STORES.md").text, "\n## From DurableServer's own S3 backend\n")
+
+      [section | _others] = String.split(section, "\n## ")
+      assert [[_, url]] = Regex.scan(~r/url: "([^"]+)"/, section)
+      assert URI.parse(url).path in [nil, ""]
+    end
+
     test "the sum of a shutdown's parts has the defaults of the library and of DurableServer" do
       page = page("docs/deployment/beam.md")
       assert [[_, name, seconds]] = Regex.scan(~r/`(graceful_shutdown_\w+)`, (\d+) s by default/, page.text)
