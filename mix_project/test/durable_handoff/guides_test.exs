@@ -72,6 +72,14 @@ defmodule DurableHandoff.GuidesTest do
       assert names == Enum.uniq(names)
     end
 
+    # Prometheus' reporter drops summaries.
+    test "no definition is a summary, and each distribution has buckets", %{metrics: metrics} do
+      for {type, name, options} <- metrics do
+        assert type != :summary, "#{name} is a summary"
+        if type == :distribution, do: assert([_ | _] = options[:reporter_options][:buckets], name)
+      end
+    end
+
     test "each tag is in the metadata, and has few values", %{metrics: metrics} do
       metadata = %{
         supervisor: MyApp.Durable,
