@@ -107,6 +107,14 @@ defmodule DurableHandoff.DocumentationTest do
   end
 
   describe "names" do
+    test "the pods of the manifest find each other by their headless Service, and the Rust node finds them there" do
+      beam = page("docs/deployment/kubernetes-beam.yaml").text
+      assert [[_, service]] = Regex.scan(~r/^  name: (\S+)\nspec:\n  clusterIP: None$/m, beam)
+      assert [[_, query]] = Regex.scan(~r/- name: DNS_CLUSTER_QUERY\n +value: (\S+)$/m, beam)
+      assert hd(String.split(query, ".")) == service
+      assert page("docs/deployment/kubernetes-node.yaml").text =~ ~r/^ +value: app@#{Regex.escape(query)}$/m
+    end
+
     test "each file and folder exists", %{paths: paths} do
       named = for page <- pages(), span <- spans(page), path = path(span), do: {page.name, path}
       assert length(named) > 100
