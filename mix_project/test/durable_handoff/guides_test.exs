@@ -23,9 +23,13 @@ defmodule DurableHandoff.GuidesTest do
 
   describe "troubleshooting" do
     setup do
-      text = File.read!(guide("troubleshooting"))
-      [_start, reasons, lines] = String.split(text, ~r/^## .*$/m)
-      {:ok, reasons: sections(reasons), lines: sections(lines)}
+      [_start | parts] = String.split(File.read!(guide("troubleshooting")), ~r/^## /m)
+      parts = Map.new(parts, &(&1 |> String.split("\n", parts: 2) |> List.to_tuple()))
+
+      {:ok,
+       reasons: sections(parts["Why a server was not moved"]),
+       lines: sections(parts["Log lines"]),
+       alerts: parts["Alerts of the Rust node"]}
     end
 
     test "the guide lists each reason of servers that are left", %{reasons: reasons} do
@@ -38,6 +42,15 @@ defmodule DurableHandoff.GuidesTest do
       assert length(logged) > 20
       assert Enum.sort(Map.keys(lines)) == Enum.sort(logged)
       complete!(lines)
+    end
+
+    test "the guide lists each alert of the Rust node", %{alerts: alerts} do
+      rules = File.read!(Path.join(@root, "docs/deployment/monitoring/alerts.yaml"))
+      names = for [_, name] <- Regex.scan(~r/^ +- alert: (\w+)$/m, rules), do: String.to_atom(name)
+      assert length(names) > 5
+      alerts = sections(alerts || "")
+      assert Enum.sort(Map.keys(alerts)) == Enum.sort(names)
+      complete!(alerts)
     end
 
     test "DurableHandoff.Log lists each line that the library logs", %{lines: lines} do
@@ -147,7 +160,7 @@ defmodule DurableHandoff.GuidesTest do
   end
 
   defp titled({title, text}) do
-    [_whole, name] = Regex.run(~r/^`:([a-z_]+)`$/, title)
+    [_whole, name] = Regex.run(~r/^`:?(\w+)`$/, title)
     {String.to_atom(name), text}
   end
 
