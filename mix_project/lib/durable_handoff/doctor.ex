@@ -12,6 +12,7 @@ defmodule DurableHandoff.Doctor do
   | `:machine` | architecture, C library, Elixir and OTP |
   | `:durable_server` | whether servers can be moved with this version of DurableServer |
   | `:application` | whether the application `:durable_handoff` runs |
+  | `:supervisors` | whether the supervisors run, and could be checked in time |
   | `:options` | the options of each supervisor with handoff that differ from the defaults |
   | `:budget` | how long a shutdown may take, and how long the platform waits |
   | `:mark` | whether this node takes servers |

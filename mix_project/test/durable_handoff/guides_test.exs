@@ -59,6 +59,20 @@ defmodule DurableHandoff.GuidesTest do
     end
   end
 
+  test "the doctor's documentation lists each of its checks" do
+    {:docs_v1, _, _, _, %{"en" => moduledoc}, _, _} = Code.fetch_docs(DurableHandoff.Doctor)
+    listed = for [_, name] <- Regex.scan(~r/^\| `:(\w+)` \|/m, moduledoc), do: name
+    source = @sources |> Enum.filter(&(&1 =~ ~r/doctor(\.ex|\/\w+\.ex)$/)) |> Enum.map_join(&File.read!/1)
+
+    made =
+      for [_, name] <-
+            Regex.scan(~r/(?:check: |finding\(\s*|\{):(\w+),\s+(?::(?:ok|note|warning|problem)\b|supervisor:)/, source),
+          do: name
+
+    assert length(made) > 15
+    assert Enum.sort(listed) == made |> Enum.uniq() |> Enum.sort()
+  end
+
   describe "metrics" do
     setup do
       {:docs_v1, _, _, _, %{"en" => moduledoc}, _, _} = Code.fetch_docs(DurableHandoff.Telemetry)
