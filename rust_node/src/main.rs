@@ -42,7 +42,7 @@ enum Command {
     #[command(after_help = Exit::help())]
     Doctor(OnCluster),
     /// Have a node drain one of its supervisors, and show its progress. The drain continues on the node when
-    /// this command ends
+    /// this command ends. The node takes no servers afterwards, until it is uncordoned or restarted
     #[command(after_help = Exit::help())]
     Drain(OnNode<DrainFlags>),
     /// Cordon a node: it takes no more servers, and those it has stay
