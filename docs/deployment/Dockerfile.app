@@ -25,15 +25,21 @@ COPY mix.exs mix.lock ./
 COPY config config
 # Before the code: a change of the app does not build the libraries again.
 RUN mix deps.get --only prod && mix deps.compile
+# Without a folder rel, leave out its line.
 COPY rel rel
 COPY lib lib
+# Phoenix needs more:
+# COPY priv priv
+# COPY assets assets
+# RUN mix compile && mix assets.setup && mix assets.deploy
 RUN mix compile && mix release my_app
 
 FROM ${BASE} AS app
 RUN apt-get update && \
     apt-get install -y --no-install-recommends ca-certificates libncurses6 libstdc++6 openssl && \
     rm -rf /var/lib/apt/lists/*
-ENV LANG=C.UTF-8
+# Without PHX_SERVER a release with Phoenix does not start its endpoint.
+ENV LANG=C.UTF-8 PHX_SERVER=true
 WORKDIR /app
 RUN useradd --system --uid 65532 --home-dir /app my_app
 COPY --from=build --chown=65532:65532 /app/_build/prod/rel/my_app ./
