@@ -123,6 +123,14 @@ defmodule DurableHandoff.DocumentationTest do
                for({page, path} <- named, path not in @others_files, not exists?(path, paths), do: {page, path})
     end
 
+    test "the versions of DurableServer that were not run are not among those that were" do
+      [_, first] = Regex.run(~r/^(\S+) and later were not run/m, page("docs/guides/upgrading.md").text)
+      assert page("README.md").text =~ "[#{first} and later]"
+      ran = Regex.scan(~r/^\| (\d[^ +]*)\S* \|/m, File.read!(Path.join(@root, "integration/stand_in/VERIFIED.md")))
+      assert length(ran) > 2
+      for [_, version] <- ran, do: assert(Version.compare(version, first) == :lt)
+    end
+
     test "each module exists", %{words: words} do
       ours = for module <- Application.spec(:durable_handoff, :modules), do: "." <> inspect(module)
       named = for page <- pages(), span <- spans(page), module = module(span), do: {page.name, module}
