@@ -70,7 +70,7 @@ defmodule DurableHandoff.DocumentationTest do
       for {page, backend} <- backends, do: assert({page, backend} == {page, "backend"})
 
       assert [_before, section] =
-               String.split(page("docs/STORES.md").text, "\n## From DurableServer's own S3 backend\n")
+               String.split(page("docs/STORES.md").text, "\n## From the S3 backend of DurableServer\n")
 
       [section | _others] = String.split(section, "\n## ")
       assert [[_, url]] = Regex.scan(~r/url: "([^"]+)"/, section)
