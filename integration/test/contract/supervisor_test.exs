@@ -21,6 +21,21 @@ defmodule Contract.SupervisorTest do
     end
   end
 
+  test "an unknown option, also one of the child, is refused", %{a: a} = context do
+    start(context)
+    child = {Counter, key: @key, initial_state: %{}}
+    odd = {Counter, key: @key, initial_state: %{}, no_such_option: true}
+
+    for function <- [:start_child, :ensure_started_child, :rehome_child],
+        {child, options} <- [{child, [no_such_option: true]}, {odd, []}] do
+      call = {Host, function, [context.sup, child, options]}
+      assert {:error, %ArgumentError{}} = call(a, Relay, :try, [call])
+    end
+
+    call = {Host, :terminate_and_cordon_child, [context.sup, @key, [no_such_option: true]]}
+    assert {:error, %ArgumentError{}} = call(a, Relay, :try, [call])
+  end
+
   test "start_child on a full node: placed elsewhere", %{a: a, b: b} = context do
     {:ok, _} = start_host(a, context.opts ++ [max_children: %{Counter => 1}])
     {:ok, _} = start_host(b, context.opts)

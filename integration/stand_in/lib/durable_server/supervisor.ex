@@ -33,6 +33,9 @@ defmodule DurableServer.Supervisor do
 
   alias DurableServer.{HeartbeatWatchdog, Starter, Terminator}
 
+  @start_options ~w(max_placement_retries local_only placement_timeout existing timeout)a
+  @rehome_options ~w(target_node force shutdown_timeout)a
+
   @type name :: atom()
 
   @doc "Starts the supervisor. See `DurableServer.Options`; an unknown option raises."
@@ -78,6 +81,7 @@ defmodule DurableServer.Supervisor do
   @spec start_child(name(), Starter.child(), keyword()) :: Server.result()
   def start_child(supervisor, child, opts \\ []) do
     check!(child)
+    Keyword.validate!(opts, @start_options)
     Placement.start(supervisor, child, opts)
   end
 
@@ -88,11 +92,13 @@ defmodule DurableServer.Supervisor do
   @spec ensure_started_child(name(), Starter.child(), keyword()) :: Server.result()
   def ensure_started_child(supervisor, child, opts \\ []) do
     check!(child)
+    Keyword.validate!(opts, @start_options)
     Placement.ensure(supervisor, child, opts)
   end
 
   # Raised in this module, as in the real package.
   defp check!({_module, args}) do
+    Keyword.validate!(args, [:key, :initial_state])
     key = args[:key]
     if not is_binary(key), do: raise(ArgumentError, "expected :key to be a binary, got: #{inspect(key)}")
 
@@ -105,7 +111,10 @@ defmodule DurableServer.Supervisor do
 
   @doc "Moves a server to `target_node:`; see `DurableServer.Rehome`."
   @spec rehome_child(name(), Starter.child(), keyword()) :: Server.result()
-  def rehome_child(supervisor, child, opts \\ []), do: Rehome.run(supervisor, child, opts)
+  def rehome_child(supervisor, child, opts \\ []) do
+    check!(child)
+    Rehome.run(supervisor, child, Keyword.validate!(opts, @rehome_options))
+  end
 
   @doc """
   Who runs the key, as this node knows; nil also for a dead local process, for a node that is not connected,
@@ -134,6 +143,8 @@ defmodule DurableServer.Supervisor do
   @doc "Stops a server, if it runs. It cannot be started until an operator allows that again."
   @spec terminate_and_cordon_child(name(), String.t(), timeout: timeout()) :: :ok | {:error, term()}
   def terminate_and_cordon_child(supervisor, key, opts \\ []) do
+    Keyword.validate!(opts, [:timeout])
+
     with {:error, :noproc} <- Removal.ask(supervisor, key, :cordon, Keyword.get(opts, :timeout, 5_000)),
          do: Removal.cordon(Config.fetch!(supervisor), key)
   end
