@@ -150,11 +150,12 @@ defmodule Client.StartTest do
   # process does not answer in the last quarter of a second or the last start takes longer than the time left.
   # Then the call is repeated.
   defp refused(context) do
-    case await_task(add(context, timeout: 1_000)) do
-      {:error, :no_owner} -> refused(context)
-      {:error, {:start_failed, :timeout}} -> refused(context)
-      refused -> refused
-    end
+    wait_until(fn ->
+      case await_task(add(context, timeout: 1_000)) do
+        {:error, without_reason} when without_reason in [:no_owner, {:start_failed, :timeout}] -> nil
+        refused -> refused
+      end
+    end)
   end
 
   defp await_waiting(context), do: wait_until(fn -> call(context.b, Server, :counts, [context.sup]).callers == 1 end)
