@@ -3,13 +3,15 @@ defmodule Handoff.PolicyTest do
 
   use HandoffCase, nodes: 2
 
-  test "servers of an excluded module stay, and the graceful shutdown stops them", %{a: a, b: b} = context do
+  @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
+  test "servers of an excluded module stay, and the graceful shutdown stores their last state",
+       %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [modules: %{Troublesome => false}])
-    start_server(context, a, Troublesome, "t", %{count: 0})
+    1 = ask(start_server(context, a, Troublesome, "t", %{count: 0}), :add)
     start_server(context, a, Counter, "c")
     :ok = stop_children(a, app)
     await_all_on(context, ["c"], [b])
-    assert stored(context, "t").meta.status == :stopped_graceful
+    assert %{meta: %{status: :stopped_graceful}, state: %{"count" => 1}} = stored(context, "t")
   end
 
   test "a server with handoff: false in its meta stays, and is reported as excluded", %{a: a, b: b} = context do
