@@ -82,6 +82,24 @@ defmodule Handoff.SilentTargetTest do
     assert_all_run_on(context, keys, [silent])
   end
 
+  @tag guarantee: "The node never waits longer than `timeout_ms`"
+  test "suspended, and the only node that could take what a shutdown leaves: the shutdown goes on at the limit",
+       %{a: a, silent: silent} = context do
+    options = [handoff_on_shutdown: [timeout_ms: 3_000]] ++ @endless
+    [app, _app] = for node <- [a, silent], do: start_handoff(context, node, options)
+    await_heartbeats([a, silent], context.sup)
+    keys = start_unsynced(context, a, 4)
+    suspend(context)
+    watch = OnTime.watch(a)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+
+    OnTime.assert_ended(watch, :shutdown, 3_000)
+    assert await_task(stopping) == :ok
+    for key <- keys, do: assert({key, count_stored(context, key)} == {key, 1})
+    for key <- keys, do: assert(stored(context, key).meta.status == :stopped_graceful)
+    resume(context)
+  end
+
   # Drains four servers, and returns when the silent node is about to write its claims.
   defp drain_to_silent(%{a: a, b: b, silent: silent} = context) do
     # DurableServer stops waiting for a start after five seconds. The attempt then waits itself.
