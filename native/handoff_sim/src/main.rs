@@ -80,10 +80,9 @@ fn main() -> ExitCode {
         }
         Some(Command::Check { from, runs }) => {
             println!("seeds {from} to {}", from.saturating_add(runs));
-            [Family::Drains, Family::Rebalances].map(|family| check::check(family, from, runs)).iter().all(|checked| {
-                print!("{}", checked.describe());
-                checked.failed.is_empty()
-            })
+            let checked = [Family::Drains, Family::Rebalances].map(|family| check::check(family, from, runs));
+            checked.iter().for_each(|checked| print!("{}", checked.describe()));
+            checked.iter().all(|checked| checked.failed.is_empty())
         }
         Some(Command::Table { seeds, json }) => {
             let (moves, stores) = (moves::moves(1), stores::stores(seeds.max(1)));
