@@ -15,6 +15,8 @@ mod outcome;
 mod rehome;
 mod target;
 
+use std::collections::BTreeSet;
+
 use handoff_core::time::Micros;
 use handoff_core::{Event, Goal, Shared};
 
@@ -100,7 +102,8 @@ pub struct World {
     groups: Vec<Group>,
     /// Script entries, attempts, stops and releases that are not finished. The run ends without any.
     open: usize,
-    unreleased: u64,
+    /// The servers whose reservation could not be cleared, because the store refused.
+    unreleased: BTreeSet<ServerIndex>,
     refused_full: u64,
     gaps: Vec<u64>,
     events: u64,
@@ -144,7 +147,7 @@ impl World {
             drains: Vec::new(),
             groups: Vec::new(),
             open: 0,
-            unreleased: 0,
+            unreleased: BTreeSet::new(),
             refused_full: 0,
             gaps: Vec::new(),
             events: 0,

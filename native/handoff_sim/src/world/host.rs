@@ -217,7 +217,7 @@ impl World {
         }
         self.open -= 1;
         if !ok {
-            self.unreleased += 1;
+            self.unreleased.insert(server);
         } else if self.servers.place(server) == Place::Reserved {
             self.servers.stop(server, false, self.queue.now(), &mut self.cluster);
         }
