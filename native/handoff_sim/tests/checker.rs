@@ -1,13 +1,17 @@
 //! The checker reports each kind of violation, so that a run without violations proves something.
 
 use handoff_core::time::Micros;
-use handoff_core::{Blame, Capacity, ClusterView, Config, NodeView, Outcome, Report, Scope, Source};
+use handoff_core::{
+    Blame, Capacity, ClusterView, Config, Engine, ModuleId, NodeView, Outcome, Poll, Report, Scope, ServerSpec, Shared,
+    Source, StickyId,
+};
 use handoff_sim::Outcome as RunOutcome;
 use handoff_sim::check::Family;
 use handoff_sim::checker::ledger::Ledger;
 use handoff_sim::checker::{Checker, Rule};
 use handoff_sim::cluster::WALL;
 use handoff_sim::rebalance::{self, Kind};
+use handoff_sim::servers::Server;
 
 const NOW: Micros = Micros::from_millis(1_000);
 const TIMEOUT: Micros = Micros::from_millis(100);
@@ -16,15 +20,19 @@ fn node(name: &str) -> NodeView {
     NodeView { name: name.into(), stamp_ms: WALL, connected: true, ..NodeView::default() }
 }
 
-/// A checker of ten servers that received one node, and the ledger for its limits.
-fn shown(node: NodeView) -> (Checker, Ledger) {
-    let config = Config {
+fn config() -> Config {
+    Config {
         source: Source { name: "source@sim".into(), ..Source::default() },
+        max_concurrency: 3,
         max_concurrency_per_target: Some(2),
         timeout_ms: 1_000,
         ..Config::default()
-    };
-    let mut checker = Checker::new(&config, vec![0; 10], NOW);
+    }
+}
+
+/// A checker of ten servers that received one node, and the ledger for its limits.
+fn shown(node: NodeView) -> (Checker, Ledger) {
+    let mut checker = Checker::new(&config(), vec![0; 10], NOW);
     let mut ledger = Ledger::new(1, 1);
     ledger.shown(0, NOW, &node);
     checker.shown(ClusterView { now_ms: WALL, nodes: vec![node] });
@@ -92,6 +100,58 @@ fn attempts_to_one_target_above_its_cap_are_reported() {
     let (mut checker, ledger) = shown(node("a@sim"));
     (0..3).for_each(|id| start(&mut checker, &ledger, id, 1));
     assert_eq!(rules(&checker), [Rule::Ceiling]);
+}
+
+/// An engine that has done nothing with the ten servers.
+fn idle_engine() -> (Engine, Shared) {
+    let mut shared = Shared::new(&config());
+    let server = ServerSpec { module: ModuleId(0), sticky: StickyId(0), priority: 0 };
+    let view = ClusterView { now_ms: WALL, nodes: vec![node("a@sim")] };
+    let engine = Engine::new(config(), &[server; 10], view, NOW, &mut shared).expect("valid");
+    (engine, shared)
+}
+
+fn polled(checker: &mut Checker, wake: Option<Micros>) {
+    let (engine, shared) = idle_engine();
+    checker.polled(NOW, &Poll { actions: Vec::new(), wake }, &engine, &shared);
+}
+
+/// Whatever takes them down: in flight, stopped without a place, or asked to stop.
+#[test]
+fn more_servers_down_than_the_ceiling_are_reported() {
+    let (mut checker, ledger) = shown(node("a@sim"));
+    start(&mut checker, &ledger, 0, 1);
+    checker.told_outcome(0, &Outcome::Displaced(Blame::Target));
+    start(&mut checker, &ledger, 1, 1);
+    checker.told_outcome(1, &Outcome::Stopping);
+    start(&mut checker, &ledger, 2, 1);
+    polled(&mut checker, Some(NOW + TIMEOUT));
+    assert_eq!(rules(&checker), []);
+    start(&mut checker, &ledger, 3, 1);
+    polled(&mut checker, Some(NOW + TIMEOUT));
+    assert_eq!(rules(&checker), [Rule::Ceiling]);
+}
+
+#[test]
+fn a_wake_up_that_is_not_in_the_future_or_missing_is_reported() {
+    for wake in [Some(NOW), None] {
+        let (mut checker, _ledger) = shown(node("a@sim"));
+        polled(&mut checker, wake);
+        assert_eq!(rules(&checker), [Rule::Protocol], "{wake:?}");
+    }
+}
+
+#[test]
+fn an_end_after_the_deadline_with_a_server_down_and_results_that_do_not_add_up_is_reported() {
+    let (mut checker, ledger) = shown(node("a@sim"));
+    start(&mut checker, &ledger, 0, 1);
+    checker.told_outcome(0, &Outcome::Displaced(Blame::Target));
+    let (engine, shared) = idle_engine();
+    let (late, stopped) = (NOW + Micros::from_millis(1_001), Server::default());
+    checker.finished(late, &engine, &shared, |_| &stopped, (0, 1));
+    for rule in [Rule::Deadline, Rule::Displaced, Rule::Counters] {
+        assert!(rules(&checker).contains(&rule), "no {rule:?} in {:?}", checker.broken);
+    }
 }
 
 #[test]
