@@ -114,7 +114,8 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "COMMAND,...")]
     pub beams: Vec<String>,
     /// Exit with 1 when an increment was lost or counted twice, a server ran twice or did not answer at the
-    /// end, or an executor other than the requested one decided
+    /// end, an executor other than the requested one decided, or a node in handoff mode stopped without a drain,
+    /// did not stop, or moved less than half of its servers
     #[arg(long)]
     pub check: bool,
     /// Write the figures as JSON

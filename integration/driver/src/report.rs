@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::beam::events;
 use crate::cpu::Cpu;
 use crate::quantiles::Quantiles;
-use crate::settings::Settings;
+use crate::settings::{STOP_BOUND, Settings};
 use crate::variant::{Executor, Mode, Variant};
 use crate::{Error, Result};
 
@@ -163,6 +163,26 @@ impl ModeReport {
         ];
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
     }
+
+    /// The violated promises of a column: see [`Self::broken`]; servers that do not answer; drains with another
+    /// executor than the column's; and nodes with `durable_handoff` that stopped without a drain, or did not stop.
+    pub fn broken_in(&self, variant: Variant) -> Vec<String> {
+        let mut broken = self.broken();
+        if self.unreachable > 0 {
+            broken.push(format!("{} servers do not answer", self.unreachable));
+        }
+        let others = self.decided_by.iter().filter(|(who, _)| **who != variant.executor.to_string() && !variant.killed);
+        broken.extend(others.map(|(who, drains)| format!("{who} decided in {drains} drains")));
+        if variant.mode == Mode::Handoff {
+            let (stopped, drained) = (self.drains.len(), self.decided_by.values().sum::<usize>());
+            if drained < stopped {
+                broken.push(format!("{stopped} nodes stopped, with {drained} drains"));
+            }
+            let killed = self.drains.iter().filter(|drain| drain.shutdown_ms >= STOP_BOUND.as_secs_f64() * 1_000.0);
+            broken.extend(killed.map(|drain| format!("{} did not stop and was killed", drain.node)));
+        }
+        broken
+    }
 }
 
 /// The figures of one stopped node.
@@ -195,17 +215,14 @@ impl Report {
         self.modes.iter().find(|(variant, _)| variant.is(mode, executor)).map(|(_, report)| report)
     }
 
-    /// The violations by column: see [`ModeReport::broken`], servers that did not come back, and drains with
-    /// another executor than the column's.
+    /// The violations by column: see [`ModeReport::broken_in`], and columns of `durable_handoff` in which most servers
+    /// stopped with their node.
     pub fn broken(&self) -> Vec<String> {
         let of_mode = |(variant, mode): &(Variant, ModeReport)| {
-            let mut broken = mode.broken();
-            if mode.unreachable > 0 {
-                broken.push(format!("{} servers do not answer", mode.unreachable));
+            let mut broken = mode.broken_in(*variant);
+            if variant.mode == Mode::Handoff && mode.moved * 2 < mode.total {
+                broken.push(format!("{} of {} servers moved", mode.moved, mode.total));
             }
-            let by_others =
-                mode.decided_by.iter().filter(|(who, _)| **who != variant.executor.to_string() && !variant.killed);
-            broken.extend(by_others.map(|(who, drains)| format!("{who} decided in {drains} drains")));
             broken.into_iter().map(|what| format!("{variant}: {what}")).collect::<Vec<_>>()
         };
         self.modes.iter().flat_map(of_mode).collect()
@@ -302,6 +319,27 @@ mod tests {
                 "handoff (node): embedded decided in 1 drains"
             ]
         );
+    }
+
+    #[test]
+    fn a_column_whose_nodes_stopped_without_a_drain_or_left_most_servers_is_broken() {
+        let mut report = fixture::report();
+        let handoff = &mut report.modes[2].1;
+        handoff.decided_by.clear();
+        handoff.moved = 49;
+        handoff.drains[0].shutdown_ms = 130_000.0;
+        assert_eq!(
+            report.broken(),
+            [
+                "handoff: 1 nodes stopped, with 0 drains",
+                "handoff: old1 did not stop and was killed",
+                "handoff: 49 of 100 servers moved"
+            ]
+        );
+        // Without durable_handoff neither is promised.
+        report.modes.truncate(1);
+        report.modes[0].1.decided_by.clear();
+        assert_eq!(report.broken(), [""; 0]);
     }
 
     #[test]

@@ -150,6 +150,10 @@ pub struct Settings {
 /// `after_ms` of the option `rebalance`: far below its default, because the run waits for nothing else.
 pub const REBALANCE_AFTER_MS: u32 = 3_000;
 
+/// When a node that was told to stop is killed: after the drain (30 s), the graceful shutdown (55 s), and
+/// half as much again.
+pub const STOP_BOUND: Duration = Duration::from_secs(130);
+
 impl Settings {
     pub fn warm_up(&self) -> Duration {
         Duration::from_millis(self.warm_up_ms.into())

@@ -1,6 +1,6 @@
 //! The ways to stop nodes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::cpu;
 use super::stage::{Stage, app, wait_until_all_see_all, wait_until_coordinated};
@@ -10,11 +10,7 @@ use crate::beam::link::now_us;
 use crate::history::{Drain, Moment, NodeId, Record};
 use crate::progress::ModeProgress;
 use crate::rust_node::RustNode;
-use crate::settings::{Deploy, Scenario, Settings};
-
-/// When a node that was told to stop is killed: after the drain (30 s), the graceful shutdown (55 s), and
-/// half as much again.
-const STOP_BOUND: Duration = Duration::from_secs(130);
+use crate::settings::{Deploy, STOP_BOUND, Scenario, Settings};
 
 /// Stops nodes as the scenario requires. `before`: the processor time of nodes before the drain that is measured.
 pub fn run(

@@ -74,18 +74,23 @@ impl Report {
              Requests a move: at the store from SIGTERM to the end of the run, with heartbeats and sweeps.\n\
              CPU s/1000: seconds of processors for 1,000 moves, of sources + targets + clients, with the clients'\n\
              calls meanwhile: a drain that takes longer has more. Not back: stopped, and running nowhere {} s after\n\
-             the drain; in no gap, so that the streams look better than they are.\n",
-            self.back_within_s
+             the drain; in no gap, so that the streams look better than they are.\n{}",
+            self.back_within_s,
+            self.by_row(|row| &row.notes).map(|note| note + "\n").collect::<String>()
         )
     }
 
     /// The violated guarantees, by store and contender.
     pub fn broken(&self) -> Vec<String> {
+        self.by_row(|row| &row.broken).collect()
+    }
+
+    /// Texts of every row, with store and contender.
+    fn by_row(&self, texts: fn(&Row) -> &Vec<String>) -> impl Iterator<Item = String> {
         let rows = self.stores.iter().flat_map(|of| of.rows.iter().map(move |row| (of, row)));
-        rows.flat_map(|(of, row)| {
-            row.broken.iter().map(move |what| format!("{}, {}: {what}", of.store.described(), row.name))
+        rows.flat_map(move |(of, row)| {
+            texts(row).iter().map(move |text| format!("{}, {}: {text}", of.store.described(), row.name))
         })
-        .collect()
     }
 }
 
@@ -114,20 +119,24 @@ fn values(row: &Row) -> [String; 15] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::bench::drain::contender::Contender;
     use crate::bench::drain::figures::on_store;
     use crate::bench::drain::shape::Shape;
     use crate::render::fixture;
+    use crate::report::ModeReport;
     use crate::variant::Executor;
 
     fn report() -> Report {
         let demo = fixture::report();
         let mode = |at: usize| vec![demo.modes[at].1.clone()];
+        let by_node = ModeReport { decided_by: BTreeMap::from([("node".into(), 1)]), ..demo.modes[2].1.clone() };
         let measured = [
             (Contender::Stream(8), mode(1)),
             (Contender::Handoff(Executor::Embedded), mode(2)),
-            (Contender::Handoff(Executor::Node), mode(2)),
+            (Contender::Handoff(Executor::Node), vec![by_node]),
         ];
         let stores = vec![on_store(Shape::Slots, &measured)];
         Report {
@@ -174,5 +183,7 @@ mod tests {
         assert!(report.broken().is_empty());
         report.stores[0].rows[1].broken.push("3 states differ from the start".into());
         assert_eq!(report.broken(), ["8 slots x 10 ms, durable_handoff: 3 states differ from the start"]);
+        report.stores[0].rows[1].notes.push("old1 was killed".into());
+        assert!(report.table().ends_with("\n8 slots x 10 ms, durable_handoff: old1 was killed\n"));
     }
 }
