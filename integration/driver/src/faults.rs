@@ -7,6 +7,7 @@
 pub mod args;
 pub mod catalogue;
 pub mod checks;
+pub mod expected;
 pub mod page;
 pub mod run;
 pub mod scene;
@@ -16,7 +17,8 @@ pub mod table;
 use crate::Result;
 use scene::Scene;
 
-pub use setup::{MOVES_ALL, RESERVED_BOUND_S, Setup, USUAL, WITH_RUST_NODE};
+pub use expected::Expected;
+pub use setup::{MOVES_ALL, RESERVED_BOUND_S, Setup, USUAL, WITH_RUST_NODE, lasting};
 
 #[derive(Debug)]
 pub struct Fault {

@@ -34,7 +34,8 @@ defmodule HandoffDemo.Telemetry do
     executor = if report.executor == :embedded, do: "embedded", else: "node"
     {at_us, ended} = {:os.system_time(:microsecond), Atom.to_string(report.ended)}
     not_stored = Map.get(report.left, :state_not_stored, 0)
-    Control.send_event({:drained, at_us, executor, report.moved, report.total, ended, not_stored})
+    lost = length(report.executors_lost)
+    Control.send_event({:drained, at_us, executor, report.moved, report.total, ended, not_stored, lost})
   end
 
   # How long the drain delayed the shutdown, and how long it was allowed to.

@@ -6,7 +6,7 @@
 //! | `{ready, Otp, Elixir, HostVersion, HostKind}` | the node's supervision tree is up |
 //! | `{records, [{Moment, Key, Process, AtUs, Counter}]}` | moments of server processes |
 //! | `{calls, Ok, Failed}` | the clients' calls so far |
-//! | `{drained, AtUs, Executor, Moved, Total, Ended}` | a drain of `durable_handoff` has ended there |
+//! | `{drained, AtUs, Executor, Moved, Total, Ended, NotStored, Lost}` | a drain of `durable_handoff` has ended there |
 //! | `{shutdown, TookUs, DrawnUs}` | the shutdown of a supervisor continued: how long its drain delayed it, and for how long that was allowed |
 //! | `{waited, Us}` | a call waited this long for its server |
 //! | `{fallback, Reason}` | a fallback was used in a drain there |
@@ -55,6 +55,8 @@ pub struct Drained {
     pub ended: String,
     /// Servers whose final write failed.
     pub not_stored: u64,
+    /// Rust nodes that decided in it and were lost.
+    pub lost: u64,
 }
 
 /// How long a drain delayed the shutdown of a supervisor, by its node's monotonic clock, in microseconds.
@@ -97,8 +99,8 @@ impl Event {
             ("records", [records]) => Self::Records(read_all(records, "records", read_record)?),
             ("calls", [ok, failed]) => Self::Calls { ok: read_u64(ok, "ok")?, failed: read_u64(failed, "failed")? },
             ("drained", _) => {
-                let (IgnoredAny, at_us, executor, moved, total, ended, not_stored) = read_value(term, "drained")?;
-                Self::Drained(Drained { at_us, executor, moved, total, ended, not_stored })
+                let (IgnoredAny, at_us, executor, moved, total, ended, not_stored, lost) = read_value(term, "drained")?;
+                Self::Drained(Drained { at_us, executor, moved, total, ended, not_stored, lost })
             }
             ("shutdown", [took_us, drawn_us]) => Self::Shutdown(HeldUp {
                 took_us: read_u64(took_us, "took_us")?,
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_event_of_an_ended_drain_has_its_executor() {
-        let end = [atom("drained"), uint(7), text("node"), uint(90), uint(100), text("deadline"), uint(3)];
+        let end = [atom("drained"), uint(7), text("node"), uint(90), uint(100), text("deadline"), uint(3), uint(1)];
         let event = Event::read(&tuple(end)).unwrap();
         let drained = Drained {
             at_us: 7,
@@ -169,6 +171,7 @@ mod tests {
             total: 100,
             ended: "deadline".into(),
             not_stored: 3,
+            lost: 1,
         };
         assert_eq!(event, Event::Drained(drained));
     }

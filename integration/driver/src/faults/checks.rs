@@ -123,6 +123,8 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     if figures.moved * 100 < scene.setup.moves_percent * figures.total {
         broken.push(format!("{} of {} servers were not moved", figures.total - figures.moved, figures.total));
     }
+    broken.extend(scene.missed());
+    broken.extend(scene.unexpected(&figures));
     broken.extend(not_mixed(&scene.settings.releases, &figures.nodes));
     broken.extend(outlived(scene)?);
     broken.extend(overdue(&scene.cluster, &drains, scene.setup));

@@ -33,11 +33,14 @@ A run passes if all of the following holds after the fault:
 6. No server is started on a node more than a second after the node was told to stop.
 7. No drain delays a shutdown by more than 200 ms beyond its deadline, by the monotonic clock of its node. The
    deadline is at most `timeout_ms` after the drain began.
+8. What *Then* says about moves is so: all servers are moved, or none, or none to one node; and the Rust node
+   decides, or is lost on the way. A fault in the middle of a drain comes before its end.
 
 Runs use shorter times than production (in brackets), so that they take seconds. Nodes look for lost servers
 every 2 s (60 s), send heartbeats every 0.5 s (10 s), and use a heartbeat for 8 s (30 s). They use it for 30 s
 in runs with a wrong clock, with a drain of one second, with many servers or large states, and where all
-servers have to move, and for 20 s in runs with a store outage of 10 s. An attempt may take 3 s (15 s). In
+servers have to move, and for 20 s in runs with a store outage of 10 s. An attempt may take 3 s (15 s). Where
+the fault comes in the middle of a drain, a request to the store takes 40 ms and 16 servers move at a time. In
 production a sweep finds servers correspondingly later. OTP's `global` is set not to disconnect further nodes
 when two lose their connection.";
 

@@ -70,6 +70,7 @@ fn settings(setup: &Setup, variant: Variant, releases: Releases) -> Settings {
         servers: setup.servers,
         clients: setup.clients,
         modes: vec![variant],
+        max_concurrency: setup.max_concurrency,
         timeout_ms: setup.timeout_ms,
         attempt_timeout_ms: 3_000,
         state_bytes: setup.state_bytes,

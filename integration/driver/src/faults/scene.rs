@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use handoff_sim::random::Random;
 
+use super::expected;
 use super::setup::Setup;
 use crate::Result;
 use crate::beam::Cluster;
 use crate::beam::commands::{Command, Outage};
+use crate::beam::events::Drained;
 use crate::beam::link::now_us;
 use crate::history::{Drain, NodeId};
 use crate::progress::ModeProgress;
+use crate::report::ModeReport;
 use crate::run::stage::{Stage, app, wait_until_all_see_all};
 use crate::run::unsynced;
 use crate::settings::Settings;
@@ -34,6 +37,8 @@ pub struct Scene<'a> {
     pub incremented: bool,
     /// How many of those increments were in storage when the fault counted them.
     pub stored: Option<u32>,
+    /// When the fault last waited for the drain to come so far; it happens right after.
+    pub reached_us: Option<u64>,
     told: Vec<(NodeId, u64)>,
     killed: Vec<NodeId>,
     started_before: u32,
@@ -59,6 +64,7 @@ impl<'a> Scene<'a> {
             broken: Vec::new(),
             incremented: false,
             stored: None,
+            reached_us: None,
             told: Vec::new(),
             killed: Vec::new(),
         }
@@ -145,7 +151,9 @@ impl<'a> Scene<'a> {
         self.cluster.wait("servers moving", PATIENCE, |cluster| {
             let moved = f64::from(cluster.heard.started - before) >= wanted;
             Ok((moved || cluster.node_mut(source).has_ended()?).then_some(()))
-        })
+        })?;
+        self.reached_us = Some(now_us());
+        Ok(())
     }
 
     /// Sends SIGTERM to the source, and waits until a random part of its servers between these two has moved.
@@ -239,6 +247,19 @@ impl<'a> Scene<'a> {
     pub fn to_store(&mut self, command: Command) -> Result<()> {
         let store = self.stage.store.expect("runs of faults have the simulated store");
         self.cluster.call(store, command).map(drop)
+    }
+
+    /// Whether the drain of the source was over before the fault happened in it.
+    pub fn missed(&self) -> Option<String> {
+        let ended = self.cluster.heard.drained.iter().find(|end| end.node == self.source());
+        expected::missed(self.reached_us, ended.map(|end| end.report.at_us))
+    }
+
+    /// The promises of this fault that were broken.
+    pub fn unexpected(&self, figures: &ModeReport) -> Vec<String> {
+        let target = &self.cluster.node(self.target()).config.label;
+        let drained: Vec<&Drained> = self.cluster.heard.drained.iter().map(|end| &end.report).collect();
+        self.setup.expected.iter().filter_map(|expected| expected.broken(figures, target, &drained)).collect()
     }
 
     /// Waits for the end of every node that was told to stop. Returns their drains.

@@ -1,5 +1,6 @@
 //! The clusters of faults.
 
+use super::expected::Expected;
 use crate::kept::FinalWrites;
 use crate::settings::{ClockAhead, Synced};
 use crate::variant::Executor;
@@ -17,6 +18,7 @@ pub struct Setup {
     pub latency_ms: u32,
     /// Requests the store serves at once.
     pub slots: Option<u32>,
+    pub max_concurrency: u32,
     pub timeout_ms: u32,
     pub discovery_interval_ms: u32,
     pub clock_ahead: Option<ClockAhead>,
@@ -31,6 +33,8 @@ pub struct Setup {
     pub compared: bool,
     /// The percentage of the servers that the drain must move; a sweep may find the others.
     pub moves_percent: usize,
+    /// The rest of the expected result that is checked for this fault only.
+    pub expected: &'static [Expected],
     /// The time limit in seconds, after the last act of the fault, until every server runs exactly once.
     pub bound_s: u32,
 }
@@ -44,6 +48,7 @@ pub const USUAL: Setup = Setup {
     executor: Executor::Embedded,
     latency_ms: 5,
     slots: None,
+    max_concurrency: 50,
     timeout_ms: 15_000,
     discovery_interval_ms: 2_000,
     clock_ahead: None,
@@ -55,6 +60,7 @@ pub const USUAL: Setup = Setup {
     clients: 5,
     compared: false,
     moves_percent: 0,
+    expected: &[],
     bound_s: 30,
 };
 
@@ -63,8 +69,13 @@ pub const USUAL: Setup = Setup {
 pub const MOVES_ALL: Setup =
     Setup { timeout_ms: 60_000, heartbeat_max_age_ms: 30_000, moves_percent: 100, bound_s: RESERVED_BOUND_S, ..USUAL };
 
-/// As [`USUAL`], and the Rust node decides.
-pub const WITH_RUST_NODE: Setup = Setup { executor: Executor::Node, ..USUAL };
+/// As [`MOVES_ALL`], and the Rust node decides.
+pub const WITH_RUST_NODE: Setup = Setup { executor: Executor::Node, bound_s: USUAL.bound_s, ..MOVES_ALL };
+
+/// The drain takes more than a second, in about eight steps, so that a fault can happen in the middle of it.
+pub const fn lasting(setup: Setup) -> Setup {
+    Setup { latency_ms: 40, max_concurrency: 16, ..setup }
+}
 
 /// The reservation of a node that was killed with servers in flight lasts for 40 s. The next sweep then finds
 /// these servers.

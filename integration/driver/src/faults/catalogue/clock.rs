@@ -1,19 +1,23 @@
 //! Wrong clocks, for everything on a node: DurableServer, the library, and Erlang itself (libfaketime).
 
-use crate::faults::{Fault, Setup, USUAL};
+use crate::faults::{Expected, Fault, MOVES_ALL, Setup, USUAL};
 use crate::settings::ClockAhead;
 
 const AHEAD_S: u32 = 10;
 
 /// As in production, heartbeats are valid for longer than the error of the clock.
-const USUAL_AGE: Setup = Setup { heartbeat_max_age_ms: 30_000, ..USUAL };
+const USUAL_AGE: Setup = Setup { bound_s: USUAL.bound_s, ..MOVES_ALL };
 
 pub const FAULTS: &[Fault] = &[
     Fault {
         name: "clock-of-a-target-ahead",
         done: "The clock of one of two targets is 10 s ahead, so its heartbeats seem to come from the future.",
         happens: "Heartbeats from the future are ignored, so all servers go to the other target.",
-        setup: Setup { clock_ahead: Some(ClockAhead { node: 2, seconds: AHEAD_S }), ..USUAL_AGE },
+        setup: Setup {
+            clock_ahead: Some(ClockAhead { node: 2, seconds: AHEAD_S }),
+            expected: &[Expected::SparesTarget],
+            ..USUAL_AGE
+        },
         inject: |scene| scene.terminate(scene.source()),
     },
     Fault {

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::faults::scene::Scene;
-use crate::faults::{Fault, MOVES_ALL, RESERVED_BOUND_S, Setup, USUAL};
+use crate::faults::{Expected, Fault, MOVES_ALL, RESERVED_BOUND_S, Setup, USUAL};
 
 /// The time between telling the first and the second node to stop.
 const SOON_MS: u64 = 500;
@@ -60,7 +60,7 @@ pub const FAULTS: &[Fault] = &[
         done: "The source is told to stop, and half a second later one of two targets, which has no servers. On both, a child takes \
                3 s to stop before the servers are moved.",
         happens: "No server is moved to the stopping target; all go to the other one.",
-        setup: Setup { slow_child_ms: 3_000, ..MOVES_ALL },
+        setup: Setup { slow_child_ms: 3_000, expected: &[Expected::SparesTarget], ..MOVES_ALL },
         inject: |scene| {
             scene.terminate(scene.source())?;
             scene.let_pass(SOON_MS, "another node will be told")?;
@@ -106,7 +106,7 @@ pub const FAULTS: &[Fault] = &[
         name: "whole-cluster",
         done: "All three nodes are told to stop at the same moment. Fresh nodes start when they are gone.",
         happens: "No server is moved, and nodes stop as fast as without a drain. The fresh nodes find every server.",
-        setup: Setup { full: 2, bound_s: RESERVED_BOUND_S, ..USUAL },
+        setup: Setup { full: 2, bound_s: RESERVED_BOUND_S, expected: &[Expected::MovesNone], ..USUAL },
         inject: whole_cluster,
     },
 ];

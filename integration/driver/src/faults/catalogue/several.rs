@@ -1,8 +1,8 @@
 //! Several nodes that drain at the same moment.
 
-use crate::faults::{Fault, Setup, USUAL, WITH_RUST_NODE};
+use crate::faults::{Expected, Fault, MOVES_ALL, Setup, USUAL, WITH_RUST_NODE};
 
-const TWO: Setup = Setup { nodes: 4, full: 2, ..USUAL };
+const TWO: Setup = Setup { nodes: 4, full: 2, bound_s: USUAL.bound_s, ..MOVES_ALL };
 
 pub const FAULTS: &[Fault] = &[
     Fault {
@@ -21,7 +21,7 @@ pub const FAULTS: &[Fault] = &[
         name: "three-together",
         done: "Three of four nodes are told to stop at the same moment, and the Rust node decides for all.",
         happens: "All servers go to the remaining node.",
-        setup: Setup { nodes: 4, full: 3, ..WITH_RUST_NODE },
+        setup: Setup { nodes: 4, full: 3, expected: &[Expected::RustNodeDecides], ..WITH_RUST_NODE },
         inject: |scene| {
             for index in 0..3 {
                 scene.terminate(scene.stage.apps[index])?;

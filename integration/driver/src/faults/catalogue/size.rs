@@ -1,10 +1,10 @@
 //! Large clusters and large states.
 
 use crate::beam::commands::Command;
-use crate::faults::{Fault, Setup, USUAL};
+use crate::faults::{Fault, MOVES_ALL, Setup};
 
 // Heartbeats wait behind other requests here. They are not the subject of the test, so they may be old.
-const LARGE: Setup = Setup { heartbeat_max_age_ms: 30_000, timeout_ms: 60_000, bound_s: 90, ..USUAL };
+const LARGE: Setup = Setup { bound_s: 90, ..MOVES_ALL };
 
 pub const FAULTS: &[Fault] = &[
     Fault {
@@ -25,7 +25,7 @@ pub const FAULTS: &[Fault] = &[
         name: "one-large-state",
         done: "A node with 120 servers, of which one has a state of 50 MB that is not in storage, is told to stop.",
         happens: "All are moved in one drain.",
-        setup: Setup { clients: 1, moves_percent: 100, ..LARGE },
+        setup: Setup { clients: 1, ..LARGE },
         inject: |scene| {
             // One of the servers that do not store each increment.
             scene.cluster.call(scene.stage.client, Command::Grow { key: 1, bytes: 50 << 20 })?;

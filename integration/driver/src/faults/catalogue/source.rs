@@ -1,6 +1,6 @@
 //! Faults of the draining node.
 
-use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL};
+use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL, lasting};
 use crate::settings::Synced;
 
 /// A drain that takes longer than five seconds.
@@ -12,7 +12,7 @@ pub const FAULTS: &[Fault] = &[
         done: "The source is killed (SIGKILL) at a random point between a tenth and nine tenths of its drain.",
         happens: "Moved servers continue to run. A sweep finds the others when the source's heartbeat has expired, and those \
                   that were stopped but not yet started when their reservation has expired, too, at most 40 s later.",
-        setup: Setup { bound_s: RESERVED_BOUND_S, ..USUAL },
+        setup: Setup { bound_s: RESERVED_BOUND_S, ..lasting(USUAL) },
         inject: |scene| {
             scene.drain_until_moved(0.1, 0.9)?;
             scene.kill(scene.source())
@@ -84,7 +84,7 @@ pub const FAULTS: &[Fault] = &[
                virtual machine moves.",
         happens: "Moved servers continue to run. The drain continues with the source: it finds out what became of attempts \
                   that took too long, and no server starts twice.",
-        setup: Setup { bound_s: RESERVED_BOUND_S, ..USUAL },
+        setup: Setup { bound_s: RESERVED_BOUND_S, ..lasting(USUAL) },
         inject: |scene| {
             let source = scene.source();
             scene.drain_until_moved(0.1, 0.9)?;
@@ -95,7 +95,7 @@ pub const FAULTS: &[Fault] = &[
         name: "told-again",
         done: "The source is told to stop again (SIGTERM) at two random points of its drain, as an impatient operator does.",
         happens: "All servers move, as after a single SIGTERM.",
-        setup: Setup { moves_percent: 100, ..USUAL },
+        setup: Setup { moves_percent: 100, ..lasting(USUAL) },
         inject: |scene| {
             let (first, second) = (scene.random.within(0.0, 0.4), scene.random.within(0.4, 0.9));
             let source = scene.source();
@@ -114,7 +114,7 @@ pub const FAULTS: &[Fault] = &[
         done: "An operator starts a drain. A second request joins it when a tenth of the servers has moved, and SIGTERM comes \
                at a random point after that.",
         happens: "There is only one drain. The shutdown waits for it, within its own time limit.",
-        setup: USUAL,
+        setup: lasting(USUAL),
         inject: |scene| {
             let part = scene.random.within(0.2, 0.8);
             let source = scene.source();

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::beam::commands::{Command, Outage};
 use crate::faults::scene::Scene;
-use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL};
+use crate::faults::{Fault, RESERVED_BOUND_S, Setup, USUAL, lasting};
 use crate::kept::FinalWrites;
 
 /// A server that was stopped during the outage may have to wait until its reservation expires.
@@ -11,7 +11,7 @@ const FAILING: Setup = Setup { bound_s: RESERVED_BOUND_S, timeout_ms: 20_000, ..
 
 /// DurableServer stops a server even when its final write fails. So servers that are stopping when the outage
 /// begins lose the changes after their last sync.
-const OUT: Setup = Setup { final_writes: FinalWrites::FailAsReported, ..FAILING };
+const OUT: Setup = Setup { final_writes: FinalWrites::FailAsReported, ..lasting(FAILING) };
 
 /// Heartbeats fail too, and a node that cannot send any for as long as they count stops its servers. A server
 /// that was stopped during the outage is found once the heartbeats of its node have expired.
@@ -32,7 +32,7 @@ pub const FAULTS: &[Fault] = &[
         name: "store-down",
         done: "The store does not answer for 5 s, from a random point between a tenth and half of the drain on.",
         happens: "Attempts wait or time out. The drain continues when the store answers again, or ends in its time.",
-        setup: FAILING,
+        setup: lasting(FAILING),
         inject: |scene| {
             scene.drain_until_moved(0.1, 0.5)?;
             scene.to_store(Command::PauseStore)?;
@@ -57,7 +57,7 @@ pub const FAULTS: &[Fault] = &[
         name: "store-spikes",
         done: "Three times during the drain every request to the store takes 2 s.",
         happens: "The drain slows down, and nothing is lost.",
-        setup: FAILING,
+        setup: lasting(FAILING),
         inject: |scene| {
             scene.terminate(scene.source())?;
             for part in [0.1, 0.4, 0.7] {

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::beam::commands::Outage;
 use crate::faults::scene::Scene;
-use crate::faults::{Fault, MOVES_ALL, Setup, USUAL};
+use crate::faults::{Expected, Fault, MOVES_ALL, Setup, USUAL, lasting};
 
 /// The store refuses what one target asks for, until the source has ended.
 fn cut_from_store(scene: &mut Scene) -> Result<()> {
@@ -19,7 +19,7 @@ pub const FAULTS: &[Fault] = &[
         name: "target-killed-before",
         done: "One of two targets is killed (SIGKILL) right before the source is told to stop; its heartbeat still looks fresh.",
         happens: "Attempts to move servers to it fail at once or are not made. All servers go to the other target.",
-        setup: USUAL,
+        setup: Setup { expected: &[Expected::SparesTarget], bound_s: USUAL.bound_s, ..MOVES_ALL },
         inject: |scene| {
             scene.kill(scene.target())?;
             scene.terminate(scene.source())
@@ -30,7 +30,7 @@ pub const FAULTS: &[Fault] = &[
         done: "One of two targets is killed (SIGKILL) at a random point between a fifth and four fifths of the drain.",
         happens: "Servers that were moving to it are tried on the other target. The next sweep finds those that it already had \
                   when its heartbeat has expired.",
-        setup: USUAL,
+        setup: lasting(USUAL),
         inject: |scene| {
             scene.drain_until_moved(0.2, 0.8)?;
             scene.kill(scene.target())
@@ -53,7 +53,7 @@ pub const FAULTS: &[Fault] = &[
                connections, and continues 5 s later.",
         happens: "Attempts to move servers to it time out, and these servers are tried on the other target. The drain ends in \
                   its time.",
-        setup: USUAL,
+        setup: lasting(USUAL),
         inject: |scene| {
             let target = scene.target();
             scene.drain_until_moved(0.1, 0.5)?;
@@ -65,7 +65,7 @@ pub const FAULTS: &[Fault] = &[
         done: "One of two targets is suspended (SIGSTOP) right before the source is told to stop, keeps its connections, and \
                continues when the source has ended.",
         happens: "No server is stopped for it; all servers go to the other target.",
-        setup: MOVES_ALL,
+        setup: Setup { expected: &[Expected::SparesTarget], ..MOVES_ALL },
         inject: |scene| {
             let (source, target) = (scene.source(), scene.target());
             scene.suspend(target, |scene| {
@@ -80,7 +80,7 @@ pub const FAULTS: &[Fault] = &[
                connections, and continues when the source has ended.",
         happens: "Servers that had stopped for it start on the other target after two seconds. A server whose start there had already \
                   begun is down until it continues, or until its heartbeats are too old; the drain does not wait for it.",
-        setup: Setup { moves_percent: 75, ..MOVES_ALL },
+        setup: Setup { moves_percent: 75, ..lasting(MOVES_ALL) },
         inject: |scene| {
             let (source, target) = (scene.source(), scene.target());
             scene.drain_until_moved(0.1, 0.5)?;
@@ -92,7 +92,7 @@ pub const FAULTS: &[Fault] = &[
         done: "One of two targets is told to stop (SIGTERM) at a random point between a fifth and three fifths of the drain, \
                when it has received a part of the servers.",
         happens: "It gets no more servers, and moves its own to the other target.",
-        setup: MOVES_ALL,
+        setup: lasting(MOVES_ALL),
         inject: |scene| {
             scene.drain_until_moved(0.2, 0.6)?;
             scene.terminate(scene.target())
@@ -103,7 +103,7 @@ pub const FAULTS: &[Fault] = &[
         done: "The store refuses every request of one of two targets, from a random point in the first half of the drain until the source \
                has ended, as when the credentials of one node expire.",
         happens: "Servers that cannot start there go to the other target; all servers move.",
-        setup: MOVES_ALL,
+        setup: lasting(MOVES_ALL),
         inject: cut_from_store,
     },
     Fault {
