@@ -19,6 +19,10 @@ defmodule Mix.Tasks.DurableHandoff.Doctor do
     * `--supervisor NAME`: looks at this supervisor alone, such as `MyApp.Durable`. May be given several
       times.
 
+  A node that uses IPv6 or TLS is reached with the same options, as on Fly.io:
+  `ELIXIR_ERL_OPTIONS="-proto_dist inet6_tcp" mix durable_handoff.doctor --node my-app@fdaa::2`. From inside the node
+  `bin/my_app rpc 'DurableHandoff.Doctor.print()'` does the same.
+
   Exit status: 0 when nothing is wrong (warnings included), 1 when there is a problem or the node cannot be
   asked.
   """
@@ -59,7 +63,8 @@ defmodule Mix.Tasks.DurableHandoff.Doctor do
     unless Node.connect(node) == true do
       Mix.raise("""
       #{name} cannot be reached. Is that its full name (`node()` in its console)? Is its cookie given with --cookie? Are epmd's \
-      port 4369 and its distribution port open from here?\
+      port 4369 and its distribution port open from here? Does it use IPv6 or TLS, and this VM not \
+      (ELIXIR_ERL_OPTIONS="-proto_dist inet6_tcp")?\
       """)
     end
 
