@@ -108,13 +108,13 @@ defmodule DurableHandoff.Report do
           stored: %{stored: non_neg_integer(), unchanged: non_neg_integer(), failed: non_neg_integer()}
         }
 
-  # By policy, and in a rebalance as part of this node's share or as just arrived.
-  @meant_to_stay [:excluded, :kept, :moved_lately]
+  # By policy, in a rebalance as part of this node's share or as just arrived, and those that have ended by themselves.
+  @not_to_move [:excluded, :kept, :moved_lately, :gone]
 
-  @doc "How many servers of `total` were to move."
+  @doc "How many servers of `total` were to move, without those that have ended by themselves."
   @spec to_move(t()) :: non_neg_integer()
   def to_move(%__MODULE__{} = report),
-    do: report.total - (report.left |> Map.take(@meant_to_stay) |> Map.values() |> Enum.sum())
+    do: report.total - (report.left |> Map.take(@not_to_move) |> Map.values() |> Enum.sum())
 
   @doc "Every reason why a server may be left."
   @spec reasons() :: [reason()]

@@ -48,7 +48,7 @@ defmodule DurableHandoff.Telemetry do
   | `monotonic_time`, `duration` | when the drain ended, and how long it took |
   | `deadline` | as in `:start` |
   | `total`, `moved`, `retried` | servers |
-  | `left` | servers that were to move and stayed |
+  | `left` | servers that were to move and did not, without those that had ended by themselves (`:gone`) |
   | `excluded` | servers that stayed by policy |
 
   Metadata: `supervisor`, `report` (`DurableHandoff.Report`).

@@ -71,6 +71,11 @@ defmodule DurableHandoff.TelemetryTest do
                        %{supervisor: Sup, report: ^report}}
     end
 
+    test "the end of a drain: servers that have ended by themselves are not left" do
+      Telemetry.drain_stop(:drain, report(%{gone: 2, no_target: 1}), @deadline, 3_000)
+      assert_received {[:durable_handoff, :drain, :stop], %{total: 8, moved: 5, left: 1}, %{supervisor: Sup}}
+    end
+
     test "the end of a rebalance: servers that were not to move are not left" do
       kept = %{kept: 10, moved_lately: 4, excluded: 2, deadline: 3}
       Telemetry.drain_stop(:rebalance, %{report(kept) | goal: :rebalance, total: 24}, @deadline, 3_000)
