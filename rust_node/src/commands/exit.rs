@@ -31,7 +31,7 @@ impl Exit {
         (Exit::Findings, "the audit found something"),
         (
             Exit::Left,
-            "the drain or rebalance ended and servers were left; those that had ended by themselves do not count",
+            "the drain or rebalance left servers that were to move; those that had ended by themselves do not count",
         ),
         (Exit::Refused, "the node refuses what it was asked for, or does not run durable_handoff"),
         (Exit::Lost, "the node was lost before it answered; what was asked for may go on there"),

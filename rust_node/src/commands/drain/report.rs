@@ -54,9 +54,10 @@ impl Summary {
     }
 }
 
-/// Whether all servers moved. Servers that had ended by themselves do not count as left.
+/// Whether all servers moved. Those that the policy keeps or that had ended by themselves do not count as left.
 pub(super) fn is_complete(left: &BTreeMap<&'static str, u64>) -> bool {
-    left.iter().all(|(reason, count)| *count == 0 || *reason == Reason::Gone.name())
+    let not_to_move = [Reason::Gone, Reason::Excluded].map(Reason::name);
+    left.iter().all(|(reason, count)| *count == 0 || not_to_move.contains(reason))
 }
 
 /// Rows in groups. The first row of each group shows the group's name.
@@ -146,8 +147,8 @@ attempts  started            11
     }
 
     #[test]
-    fn servers_that_ended_by_themselves_do_not_count_as_left() {
-        assert!(summary(&[(Reason::Gone, 2)]).is_complete());
+    fn servers_that_the_policy_keeps_or_that_ended_by_themselves_do_not_count_as_left() {
+        assert!(summary(&[(Reason::Gone, 2), (Reason::Excluded, 5)]).is_complete());
         assert!(!summary(&[(Reason::Gone, 1), (Reason::Deadline, 1)]).is_complete());
     }
 }
