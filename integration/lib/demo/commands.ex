@@ -102,10 +102,11 @@ defmodule HandoffDemo.Commands do
     :ok
   end
 
-  # Nodes with different cookies cannot connect in either direction, so the connection stays down.
+  # Nodes with different cookies cannot connect in either direction, so the connection stays down. Each has its
+  # own: when both are told and had the same, the next message would connect them again.
   defp command(:cut, [names]) do
     for name <- names, node = String.to_atom(name) do
-      true = :erlang.set_cookie(node, :"another cookie")
+      true = :erlang.set_cookie(node, :"cut by #{node()}")
       _was_connected = :erlang.disconnect_node(node)
     end
 

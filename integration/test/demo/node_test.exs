@@ -75,7 +75,12 @@ defmodule HandoffDemo.NodeTest do
     assert {:ok, :ok} = command(driver, 1, :cut, [[me]])
     Cluster.wait_until(fn -> app not in Node.list() end)
     refute Node.connect(app)
+    # The driver tells both.
+    assert {:ok, :ok} = here(:cut, [[name]])
+    refute Node.connect(app)
     assert {:ok, :ok} = command(driver, 2, :heal, [[me]])
+    refute Node.connect(app)
+    assert {:ok, :ok} = here(:heal, [[name]])
     Cluster.wait_until(fn -> Node.connect(app) end)
   end
 
@@ -92,6 +97,9 @@ defmodule HandoffDemo.NodeTest do
     assert_receive {^node, {:exit_status, 1}}, @timeout_ms
     assert output(node) =~ "driver_unreachable"
   end
+
+  # Runs a command on this node, in a process that may trap exits.
+  defp here(name, arguments), do: Task.await(Task.async(HandoffDemo.Commands, :run, [name, arguments]), @timeout_ms)
 
   # A reservation as an unfinished move leaves it.
   defp reserve(key, until_ms) do
