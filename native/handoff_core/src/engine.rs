@@ -202,6 +202,7 @@ impl Engine {
         match self.phase {
             Phase::Running => {
                 self.pending.reconsider();
+                self.leave_replaced();
                 self.retry_untouched(now);
                 waits |= self.start_displaced(now, others, shared, &mut actions);
                 waits |= self.start_pending(now, shared, &mut actions);
