@@ -353,6 +353,15 @@ fn a_takeover_moves_no_server_in_place_of_those_that_the_leader_of_a_rebalance_h
     }
 }
 
+#[test]
+fn a_takeover_begins_no_more_moves_in_a_second_than_allowed() {
+    let mut pair = Pair::new(&Config { max_per_second: Some(1), ..config() }, &servers(3));
+    assert_eq!(started(&pair.lead()).len(), 1);
+    assert_eq!(started(&pair.take_over()), []);
+    pair.later(1_000);
+    assert_eq!(started(&pair.take_over()).len(), 1);
+}
+
 /// The next event while orders and events cross on their way.
 #[derive(Debug, Clone)]
 enum Step {

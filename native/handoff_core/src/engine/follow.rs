@@ -67,6 +67,7 @@ impl Engine {
         }
         if !self.active.contains_key(&id) {
             self.pending.remove(self.classes[id.index()] as usize, id);
+            self.pace.start(now);
             self.begin(id, now);
         }
         self.phase = Phase::Running;
