@@ -214,7 +214,7 @@ defmodule DurableHandoff.Drain do
   defp put_progress(%{why: {:rebalance, _}} = drain, progress),
     do: Status.put_rebalance_progress(drain.status, self(), progress)
 
-  defp put_progress(drain, progress), do: Status.put_progress(drain.status, progress)
+  defp put_progress(drain, progress), do: Status.put_progress(drain.status, self(), progress)
 
   defp catch_up(drain) do
     receive do

@@ -36,17 +36,17 @@ defmodule DurableHandoff.Status do
   def new(supervisor, options) do
     table = :ets.new(table(supervisor), [:named_table, :public, read_concurrency: true])
 
-    :ets.insert(table, options: options, state: :idle, progress: nil, report: nil, marked: false, waiting: 0)
+    :ets.insert(table, options: options, state: :idle, progress: nil, by: nil, report: nil, marked: false, waiting: 0)
     :ets.insert(table, rebalance: %{state: :idle, report: nil, by: nil}, rebalance_progress: nil, rebalance_waiting: 0)
     put(__MODULE__, {supervisor})
     table
   end
 
-  @spec put_draining(t()) :: true
-  def put_draining(table), do: :ets.insert(table, state: :draining, progress: nil)
+  # Progress has its own row, because the process of the drain or rebalance writes it and the Drainer writes the rest.
+  # One that the Drainer no longer waits for may still write, so `by` says whose progress counts.
+  @spec put_draining(t(), by :: nil | pid()) :: true
+  def put_draining(table, by), do: :ets.insert(table, state: :draining, by: by)
 
-  # Progress has its own row, because the rebalance process writes it and the Drainer writes the rest. A
-  # rebalance that the Drainer no longer waits for may still write, so `by` says whose progress counts.
   @spec put_rebalancing(t(), by :: pid()) :: true
   def put_rebalancing(table, by),
     do: :ets.insert(table, rebalance: %{state: :running, report: last_rebalance(table), by: by})
@@ -73,8 +73,8 @@ defmodule DurableHandoff.Status do
   def put_waiting(table, callers), do: :ets.insert(table, waiting: callers)
 
   # The Drainer and its table may be gone while the drain that it started still runs.
-  @spec put_progress(t(), map()) :: :ok
-  def put_progress(table, progress), do: put(table, progress: progress)
+  @spec put_progress(t(), by :: pid(), map()) :: :ok
+  def put_progress(table, by, progress), do: put(table, progress: {by, progress})
 
   @spec put_result(t(), {:ok, report :: struct()} | {:error, term()}) :: true
   def put_result(table, {:ok, report}) do
@@ -105,11 +105,11 @@ defmodule DurableHandoff.Status do
   def read(supervisor) do
     case Map.new(:ets.tab2list(table(supervisor))) do
       %{options: _, state: _, marked: _, progress: _, report: _, waiting: _, rebalance: _} = status ->
-        {more, status} = Map.split(status, [:rebalance_progress, :rebalance_waiting])
+        {more, status} = Map.split(status, [:by, :rebalance_progress, :rebalance_waiting])
         {by, rebalance} = Map.pop!(status.rebalance, :by)
-        progress = with {^by, progress} <- more.rebalance_progress, do: progress, else: (_none_or_let_go_of -> nil)
+        progress = of(by, more.rebalance_progress)
         rebalance = Map.merge(rebalance, %{progress: progress, waiting: more.rebalance_waiting})
-        with_mark(%{status | rebalance: rebalance}, supervisor)
+        with_mark(%{status | rebalance: rebalance, progress: of(more.by, status.progress)}, supervisor)
 
       _being_made ->
         nil
@@ -117,6 +117,9 @@ defmodule DurableHandoff.Status do
   rescue
     ArgumentError -> nil
   end
+
+  defp of(by, {by, progress}), do: progress
+  defp of(_by, _none_or_let_go_of), do: nil
 
   @doc "Whether a drain runs here, or waits for a rebalance to end."
   @spec draining?(Host.name()) :: boolean()

@@ -210,7 +210,7 @@ defmodule DurableHandoff.Drainer.Server do
 
   # The status shows a drain from its request on, even while it waits for a rebalance to end.
   defp put_draining(state) do
-    Status.put_draining(state.status)
+    Status.put_draining(state.status, nil)
     state
   end
 
@@ -232,7 +232,9 @@ defmodule DurableHandoff.Drainer.Server do
     state = state |> put_draining() |> ensure_storing()
     # After the status, by which the receiver of leftovers decides whether it may start servers again.
     Leftovers.Message.stand_down(supervisor)
-    %{state | drain: Drain.start(supervisor, options, deadline, why, state.status, state.storing), kind: :drain}
+    {pid, _monitor} = drain = Drain.start(supervisor, options, deadline, why, state.status, state.storing)
+    Status.put_draining(state.status, pid)
+    %{state | drain: drain, kind: :drain}
   end
 
   defp ensure_draining(state, _options, _deadline, _why), do: state
