@@ -51,6 +51,10 @@ defmodule DurableHandoff.Executor.Link do
   @type t :: %__MODULE__{}
   @type input :: {:order, DurableHandoff.Native.action()} | {:ended, map()}
 
+  @doc "How much earlier than this side the Rust node ends a drain at the most."
+  @spec margin_us() :: pos_integer()
+  def margin_us, do: @margin_ms * 1_000
+
   @spec open(pid(), job(), integer(), integer()) :: t()
   def open(pid, job, deadline_us, now) do
     id = System.unique_integer([:positive])

@@ -133,6 +133,32 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert who == %{executor: {:node, node()}, executors_lost: []}
     end
 
+    test "ends with the report of the node just before the deadline, and counts a move that ended meanwhile" do
+      {session, id} = running(3)
+      {[_, _], _wake, session} = session |> received({:orders, id, [start(0, "a@h"), start(1, "a@h")]}) |> poll()
+      session = received(session, {:orders, id, [:finish]}, 29_500_000)
+      session = Session.handle_event(session, 29_500_000, {:finished, 0, 1, {:moved, nil}, 5})
+      session = received(session, {:report, id, %{report(3, 0, %{deadline: 3}) | ended: :deadline}}, 29_500_001)
+      assert {[:finish], _wake, session} = Session.poll(session, 29_500_001)
+
+      assert {%{moved: 1, left: %{deadline: 2}, ended: :deadline}, %{executors_lost: []} = who} =
+               Session.report(session, 29_500_001)
+
+      assert who.executor == {:node, node()}
+    end
+
+    test "releases a server whose move failed while the report was on its way, and ends then" do
+      {session, id} = running(2)
+      {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
+      session = received(session, {:orders, id, [:finish]}, 29_500_000)
+      session = Session.handle_event(session, 29_500_000, {:finished, 0, 1, {:displaced, :target}, 5})
+      session = received(session, {:report, id, %{report(2, 0, %{deadline: 2}) | ended: :deadline}}, 29_500_001)
+      assert {[{:release, 0}], _wake, session} = Session.poll(session, 29_500_001)
+      session = Session.handle_event(session, 29_500_002, {:released, 0})
+      assert {[:finish], _wake, session} = Session.poll(session, 29_500_002)
+      assert {%{left: %{deadline: 2}}, %{executors_lost: []}} = Session.report(session, 29_500_002)
+    end
+
     test "ends at the deadline, whatever the node sends" do
       {session, id} = running(2)
       {[_order], _wake, session} = session |> received({:orders, id, [start(0, "a@h")]}) |> poll()
