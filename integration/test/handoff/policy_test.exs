@@ -53,6 +53,17 @@ defmodule Handoff.PolicyTest do
     refute_received {:log, ^a, :warning, _another, _metadata}
   end
 
+  test "eligible: a function that waits excludes no server, and the drain goes on after a quarter of its time",
+       %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 3)
+    hold_policy(a)
+    listen_to_log(context, a)
+    assert {:ok, %{moved: 3}} = drain(context, a, timeout_ms: 8_000, eligible: &HandoffCase.held_policy/1)
+    assert_receive {:log, ^a, :warning, :policy_ignored, %{problem: problem}}
+    assert problem =~ "no answer in time"
+  end
+
   test "eligible: :permanent reads the store once for each server that no other rule decides",
        %{a: a, b: b} = context do
     start_cluster(context, quiet(context))

@@ -55,12 +55,12 @@ defmodule Handoff.StoredFirstTest do
     start_cluster(context)
     keys = start_unsynced(context, a, 3)
     hold(context, [:put])
-    {draining, drain} = start_held_at_policy(context)
+    {draining, policy} = start_held_at_policy(context)
     refute_received {:log, ^a, _level, :states_stored, _fields}
     SimulatedStore.resume(context.store)
     wait_until(fn -> Enum.all?(keys, &(count_stored(context, &1) == 1)) end)
     assert map_size(placement(context, [a])) == 3
-    send(drain, :go_on)
+    send(policy, :go_on)
     await_log(a, :states_stored)
     assert %{moved: 3} = await_drain(draining)
   end
@@ -70,13 +70,13 @@ defmodule Handoff.StoredFirstTest do
     start_cluster(context)
     start_unsynced(context, a, 3)
     SimulatedStore.configure(context.store, outage: :writes)
-    {draining, drain} = start_held_at_policy(context)
-    send(drain, :go_on)
+    {draining, policy} = start_held_at_policy(context)
+    send(policy, :go_on)
     # Storing does not end for a second.
     await_log(a, :storing_progress)
     SimulatedStore.configure(context.store, outage: :none)
-    assert_receive {:held, ^drain}, 60_000
-    send(drain, :go_on)
+    assert_receive {:held, policy}, 60_000
+    send(policy, :go_on)
     assert %{moved: 3} = await_drain(draining)
   end
 
@@ -303,13 +303,13 @@ defmodule Handoff.StoredFirstTest do
 
   defp start_drain(context, node, overrides \\ []), do: Task.async(fn -> drain(context, node, overrides) end)
 
-  # A drain of a that waits at its policy, and its process.
+  # A drain of a that waits at its policy, and the process in which the policy waits.
   defp start_held_at_policy(%{a: a} = context) do
     listen_to_log(context, a)
     hold_policy(a)
     draining = start_drain(context, a, eligible: &HandoffCase.held_policy/1)
-    assert_receive {:held, drain}, 60_000
-    {draining, drain}
+    assert_receive {:held, policy}, 60_000
+    {draining, policy}
   end
 
   defp await_drain(task) do

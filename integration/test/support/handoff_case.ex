@@ -373,8 +373,8 @@ defmodule HandoffCase do
   def not_s1(%{key: key}), do: key != "s1"
 
   @doc """
-  A policy for `eligible`: all servers. It holds the drain at the server `s1` until the drain's process gets
-  `:go_on`. The test gets `{:held, process}` (`hold_policy/1`).
+  A policy for `eligible`: all servers. It holds the drain at the server `s1` until `process` gets `:go_on`. The test
+  gets `{:held, process}` (`hold_policy/1`).
   """
   @spec held_policy(map()) :: true
   def held_policy(%{key: "s1"}) do

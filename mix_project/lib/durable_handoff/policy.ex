@@ -4,7 +4,8 @@ defmodule DurableHandoff.Policy do
 
   Guarantee: a broken policy excludes nothing. A function that raises or returns anything other than `true`,
   `false` or a priority, and a malformed `handoff` entry of a server, are reported in the log and count as
-  absent: a server moved needlessly costs a moment, one left behind by mistake can be down for a minute.
+  absent: a server moved needlessly costs a moment, one left behind by mistake can be down for a minute. So does a
+  function for the servers that it has not decided after a quarter of `timeout_ms`.
 
   The first of these that applies to a server decides:
 
@@ -22,7 +23,7 @@ defmodule DurableHandoff.Policy do
   answer did not come in time counts as permanent.
   """
 
-  alias DurableHandoff.Options
+  alias DurableHandoff.{Apart, Clock, Options}
 
   @type server :: %{:module => module(), :key => term(), :meta => term(), optional(atom()) => term()}
   @type decision :: {:move, priority :: integer()} | {:ask_store, priority :: integer()} | :stay
@@ -56,6 +57,28 @@ defmodule DurableHandoff.Policy do
 
       {:move, priority} ->
         {{:move, priority}, nil}
+    end
+  end
+
+  @doc false
+  # `decide/2` for each server, within `limit_ms`.
+  @spec decide_each([server()], Options.t(), limit_ms :: pos_integer()) :: [{server(), {decision(), nil | String.t()}}]
+  def decide_each(servers, %Options{eligible: eligible} = options, limit_ms) when is_function(eligible, 1) do
+    until_us = Clock.after_ms(limit_ms)
+    for server <- servers, do: {server, decide_by(until_us, server, options)}
+  end
+
+  def decide_each(servers, options, _limit_ms), do: for(server <- servers, do: {server, decide(server, options)})
+
+  # In a process of its own, because the function is the user's and may wait.
+  defp decide_by(until_us, server, options) do
+    with left_ms when left_ms > 0 <- Clock.until_ms(until_us),
+         {:ok, decided} <- Apart.run(fn -> decide(server, options) end, left_ms) do
+      decided
+    else
+      _late ->
+        {decision, _problem} = decide(server, %{options | eligible: :all})
+        {decision, "eligible gave no answer in time"}
     end
   end
 

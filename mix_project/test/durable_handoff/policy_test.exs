@@ -83,4 +83,20 @@ defmodule DurableHandoff.PolicyTest do
       assert decide(modules: %{Room => [priority: 2]}, eligible: :permanent) == {{:ask_store, 2}, nil}
     end
   end
+
+  test "a function that waits, or whose process dies, excludes no server; what it has decided before counts" do
+    eligible = fn
+      %{key: "waits"} -> Process.sleep(:infinity)
+      %{key: "dies"} -> Process.exit(self(), :kill)
+      %{key: key} -> key != "stays"
+    end
+
+    servers = for key <- ["stays", "dies", "moves", "waits", "late"], do: %{key: key, module: Room, meta: %{}}
+    decided = Policy.decide_each(servers, Options.new!(eligible: eligible), 300)
+    assert for({%{key: key}, _decided} <- decided, do: key) == for(%{key: key} <- servers, do: key)
+    none = "eligible gave no answer in time"
+
+    assert for({_server, decided} <- decided, do: decided) ==
+             [{:stay, nil}, {{:move, 0}, none}, {{:move, 0}, nil}, {{:move, 0}, none}, {{:move, 0}, none}]
+  end
 end

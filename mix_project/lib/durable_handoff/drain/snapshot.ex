@@ -156,7 +156,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   defp select({:move, server, _target}, _name, _options, _deadline), do: {[{server, 0}], []}
 
   defp select(_all, name, options, deadline) do
-    decided = Enum.map(Host.servers(name), fn server -> {server, Policy.decide(server, options)} end)
+    decided = Policy.decide_each(Host.servers(name), options, Deadline.policy_ms(deadline, Clock.now_us()))
     report(name, for({server, {_decision, problem}} when problem != nil <- decided, do: {server, problem}))
     temporary = temporary(decided, name, options, deadline)
 
