@@ -238,7 +238,8 @@ defmodule DurableHandoff do
     * `{:not_moved, %{reason:, to:, error:, runs_on:}}`: `reason` is one of `DurableHandoff.Report`, `:failed`
       (the move ended without a result), or why `to` is no target: `:not_connected`, `:draining` (it is cordoned
       or stopping). `error`: the first
-      failure, as text. `runs_on`: the node that runs the server now; `nil`: none yet, DurableServer starts it
+      failure, as text. `runs_on`: the node that runs the server now, or on which it is still stopping (it is started
+      again when it has stopped); `nil`: none yet, DurableServer starts it
       at its next sweep, or the server has ended by itself (`:gone`);
     * `:draining`: the server's node drains;
     * `{:owner_failed, %{node:, reason:}}`: the server's node could not be asked, or its release cannot move one;

@@ -99,6 +99,20 @@ defmodule Handoff.MoveTest do
     assert reservations(context) == []
   end
 
+  test "terminate/2 takes longer than the move may: the server is started again when it has stopped",
+       %{a: a, b: b} = context do
+    # Nothing else starts it.
+    start_cluster(context, backend(context, discovery_interval_ms: 3_600_000))
+    pid = start_server(context, a, Servers.Troublesome, "k", %{count: 0})
+    :ok = Servers.Troublesome.arm(a, "k", :terminate, :hang)
+    assert {:error, {:not_moved, %{reason: :deadline}}} = move(context, a, "k", to: b, timeout_ms: 3_000)
+    Servers.Troublesome.disarm(a, "k", :terminate)
+    await_down(pid)
+    wait_until(fn -> is_map_key(placement(context), "k") end)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+  end
+
   test "the caller dies, and init fails on the target: the server is started again at once", %{a: a, b: b} = context do
     # Nothing else starts it.
     start_cluster(context, backend(context, discovery_interval_ms: 3_600_000))

@@ -152,6 +152,24 @@ defmodule Handoff.RebalanceTest do
     assert {:ok, %{moved: 6, concurrency: %{highest: 2}}} = await_task(moving)
   end
 
+  test "init fails on the only target: the servers that were stopped are started again", %{a: a, b: b} = context do
+    context = %{context | nodes: [a, b]}
+    # Nothing else starts them.
+    unswept = backend(context, discovery_interval_ms: 3_600_000)
+    start_cluster(context, unswept ++ [handoff_on_shutdown: [start_leftovers: false]])
+    keys = for n <- 1..4, do: "t#{n}"
+
+    for key <- keys do
+      start_server(context, a, Troublesome, key, %{count: 0})
+      :ok = Troublesome.arm(b, key, :init, :raise)
+    end
+
+    assert {:ok, %{moved: 0, failures: 2}} = rebalance(context, a, @at_once)
+    wait_until(fn -> Enum.sort(Map.keys(placement(context))) == keys end)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+  end
+
   test "cancel: moves in flight end, the other servers stay, and the node accepts servers", %{a: a, b: b} = context do
     start_cluster(context)
     start_servers(context, a, 9)

@@ -96,7 +96,7 @@ defmodule DurableHandoff.Drain do
       deadline: deadline,
       why: why,
       storing: storing,
-      attempts: Attempts.new(supervisor)
+      attempts: Attempts.new({supervisor, kind(%{why: why})})
     }
 
     :proc_lib.spawn_opt(fn -> send(drainer, {:drained, self(), drain |> watch(drainer) |> run()}) end, [:monitor])

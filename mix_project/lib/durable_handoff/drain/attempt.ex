@@ -11,6 +11,8 @@ defmodule DurableHandoff.Drain.Attempt do
   #     drain that gave the orders is gone, whatever the cause, that process clears the reservation itself,
   #     even after DurableServer has stopped. A store that fails is asked again until the reservation has run
   #     out, within a minute. (A VM that ends before can leave one until then.)
+  #   * A server that a rebalance has stopped and gives up is started again where DurableServer places it: its node goes
+  #     on. So is one of a move that is over; before that the move itself does so.
   #
   #     start ── attempt ──┬── moved, gone, lost race, untouched, not storable ► end
   #                ▲       ├── displaced, retry same ──► hold ──┬── :release ──► clear the reservation, answer, end
@@ -23,7 +25,7 @@ defmodule DurableHandoff.Drain.Attempt do
   alias DurableHandoff.Client.Server
   alias DurableHandoff.{Clock, Deadline, Host, Log, Native}
   alias DurableHandoff.Drain.{Quiet, StoredFirst}
-  alias DurableHandoff.Host.{Outcome, Rehome, Reservation}
+  alias DurableHandoff.Host.{Outcome, Registry, Rehome, Reservation}
 
   # Pauses between attempts to clear a reservation. Their sum is less than the time that the engine reserves
   # for this.
@@ -34,14 +36,19 @@ defmodule DurableHandoff.Drain.Attempt do
 
   # A server is not stopped for a move with less time than this.
   @least_move_ms 50
+  # The time for starting a server again, and the pauses before it is tried once more.
+  @start_ms 10_000
+  @start_pauses_ms [100, 1_000, 4_000]
 
   # `unsure`: the server was stopped, and it is unknown whether its final write was stored. This is the
   # outcome if it was not.
-  @enforce_keys [:drain, :monitor, :supervisor, :storage, :server]
+  @enforce_keys [:drain, :monitor, :supervisor, :goal, :storage, :server]
   defstruct @enforce_keys ++ [:unsure]
 
   @type order :: %{number: pos_integer(), target: String.t(), timeout_ms: pos_integer(), store: StoredFirst.how()}
   @type phase :: :attempting | :stopping | :displaced
+  @typedoc "What the process belongs to."
+  @type of :: {Host.name(), goal :: :drain | :move | :rebalance}
   @typedoc "`latency_us`: the time of the move alone, without the sync before it, while the server still ran."
   @type result :: %{
           outcome: Native.outcome(),
@@ -57,32 +64,29 @@ defmodule DurableHandoff.Drain.Attempt do
         }
 
   @doc "Starts the first attempt for `server`. The caller is the drain: it monitors the process and gets its messages."
-  @spec start(Host.name(), Host.server(), order()) :: {pid(), reference()}
-  def start(supervisor, server, order), do: spawn_for(supervisor, server, &attempt(&1, order, :running))
+  @spec start(of(), Host.server(), order()) :: {pid(), reference()}
+  def start(of, server, order), do: spawn_for(of, server, &attempt(&1, order, :running))
 
   @doc """
   Starts a process that replaces one that died. If that one died during an attempt (`:attempting`), the new
   process finds out where the server is and reports that as the result. In later phases it only takes over the
   server that the dead process held.
   """
-  @spec replace(Host.name(), Host.server(), phase() | :leaving, nil | order()) :: {pid(), reference()}
-  def replace(supervisor, server, phase, order) when phase in [:attempting, :leaving] do
-    spawn_for(supervisor, server, &report(&1, Rehome.locate(supervisor, server, order.target), :died, 0))
-  end
+  @spec replace(of(), Host.server(), phase() | :leaving, nil | order()) :: {pid(), reference()}
+  def replace({supervisor, _goal} = of, server, phase, order) when phase in [:attempting, :leaving],
+    do: spawn_for(of, server, &report(&1, Rehome.locate(supervisor, server, order.target), :died, 0))
 
-  def replace(supervisor, server, :stopping, _order), do: spawn_for(supervisor, server, &await_stop/1)
-
-  def replace(supervisor, server, :displaced, _order),
-    do: spawn_for(supervisor, server, &hold(%{&1 | unsure: :not_stored}))
+  def replace(of, server, :stopping, _order), do: spawn_for(of, server, &await_stop/1)
+  def replace(of, server, :displaced, _order), do: spawn_for(of, server, &hold(%{&1 | unsure: :not_stored}))
 
   @doc """
   Replaces the process `old`, whose attempt waits for a target that does not answer, by a new one, and kills
   `old`. The server must have stopped. If that target has claimed it, the move is over. Else, of two starts,
   the one that is stored later fails.
   """
-  @spec leave_target(Host.name(), Host.server(), old :: pid()) :: {pid(), reference()}
-  def leave_target(supervisor, server, old) do
-    spawn_for(supervisor, server, fn attempt ->
+  @spec leave_target(of(), Host.server(), old :: pid()) :: {pid(), reference()}
+  def leave_target({supervisor, _goal} = of, server, old) do
+    spawn_for(of, server, fn attempt ->
       monitor = Process.monitor(old)
       Process.exit(old, :kill)
 
@@ -119,7 +123,7 @@ defmodule DurableHandoff.Drain.Attempt do
     :ok
   end
 
-  defp spawn_for(supervisor, server, work) do
+  defp spawn_for({supervisor, goal}, server, work) do
     drain = self()
 
     :proc_lib.spawn_opt(
@@ -130,6 +134,7 @@ defmodule DurableHandoff.Drain.Attempt do
           drain: drain,
           monitor: Process.monitor(drain),
           supervisor: supervisor,
+          goal: goal,
           storage: Host.storage(supervisor),
           server: server
         })
@@ -208,9 +213,11 @@ defmodule DurableHandoff.Drain.Attempt do
 
       {__MODULE__, :release} ->
         clear(attempt)
+        if attempt.goal == :rebalance, do: start_again(attempt)
 
       {:DOWN, ^drain_monitor, :process, _drain, _reason} ->
         clear(attempt)
+        if attempt.goal != :drain, do: start_again(attempt)
     end
   end
 
@@ -243,5 +250,17 @@ defmodule DurableHandoff.Drain.Attempt do
     [first_ms | pauses_ms] = @later_pauses_ms
     Process.sleep(first_ms)
     clear(attempt, pauses_ms)
+  end
+
+  # DurableServer refuses this if another node has started the server, or it is deleted.
+  defp start_again(%{supervisor: supervisor, server: server} = attempt, pauses_ms \\ @start_pauses_ms) do
+    case {Registry.start(supervisor, server.key, {server.module, :stored}, @start_ms), pauses_ms} do
+      {{:again, _later}, [pause_ms | pauses_ms]} ->
+        Process.sleep(pause_ms)
+        start_again(attempt, pauses_ms)
+
+      {_started_or_final, _pauses_ms} ->
+        :ok
+    end
   end
 end

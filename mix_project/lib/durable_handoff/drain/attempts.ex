@@ -7,7 +7,7 @@ defmodule DurableHandoff.Drain.Attempts do
   alias DurableHandoff.{Host, Native}
 
   # `holders`: the processes that hold a stopped or stopping server, by the server's number in the engine.
-  @enforce_keys [:supervisor]
+  @enforce_keys [:of]
   defstruct @enforce_keys ++ [running: %{}, holders: %{}]
 
   @type id :: non_neg_integer()
@@ -18,13 +18,13 @@ defmodule DurableHandoff.Drain.Attempts do
           monitor: reference()
         }
   @type t :: %__MODULE__{
-          supervisor: Host.name(),
+          of: Attempt.of(),
           running: %{pid() => running()},
           holders: %{id() => pid()}
         }
 
-  @spec new(Host.name()) :: t()
-  def new(supervisor), do: %__MODULE__{supervisor: supervisor}
+  @spec new(Attempt.of()) :: t()
+  def new(of), do: %__MODULE__{of: of}
 
   @doc "Whether a process is one of these."
   defguard is_attempt(attempts, pid) when is_map_key(attempts.running, pid)
@@ -40,7 +40,7 @@ defmodule DurableHandoff.Drain.Attempts do
   end
 
   def start(attempts, id, server, order),
-    do: track(attempts, id, :attempting, order, Attempt.start(attempts.supervisor, server, order))
+    do: track(attempts, id, :attempting, order, Attempt.start(attempts.of, server, order))
 
   @doc "Has the server's reservation cleared."
   @spec release(t(), id(), Host.server()) :: t()
@@ -84,7 +84,7 @@ defmodule DurableHandoff.Drain.Attempts do
         not Process.alive?(server.pid),
         reduce: attempts do
       attempts ->
-        new = Attempt.leave_target(attempts.supervisor, server, pid)
+        new = Attempt.leave_target(attempts.of, server, pid)
         attempts |> forget(pid) |> track(running.id, :leaving, running.order, new)
     end
   end
@@ -97,7 +97,7 @@ defmodule DurableHandoff.Drain.Attempts do
   end
 
   defp take_over(attempts, id, server, phase, order),
-    do: track(attempts, id, phase, order, Attempt.replace(attempts.supervisor, server, phase, order))
+    do: track(attempts, id, phase, order, Attempt.replace(attempts.of, server, phase, order))
 
   defp track(attempts, id, phase, order, {pid, monitor}) do
     attempts = put_in(attempts.running[pid], %{id: id, order: order, phase: phase, monitor: monitor})
