@@ -74,6 +74,22 @@ defmodule Handoff.LeftoversTest do
     await_all_on(context, ["blocker" | keys], [b, c])
   end
 
+  test "a shutdown joins a drain/2 with a longer timeout in which a move hangs: the leftovers are offered in time",
+       %{a: a, b: b, c: c} = context do
+    app = start_uneven(context, a, [b, c], timeout_ms: 5_000)
+    keys = start_servers(context, a, 4)
+    block_drain(context, a)
+    listen_to_log(context, a)
+    draining = Task.async(fn -> drain(context, a, timeout_ms: 600_000) end)
+    wait_until(fn -> match?({:ok, %{progress: %{in_flight: 1}}}, status(context, a)) end)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    await_log(a, :leftovers_offered, %{accepted: 5, left: 5})
+    assert {:ok, %{ended: :cancelled, moved: 0, left: %{cancelled: 5}}} = await_task(draining)
+    unblock(a)
+    assert :ok = await_task(stopping)
+    await_all_on(context, ["blocker" | keys], [b, c])
+  end
+
   test "leftovers that are not permanent are started, too", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 4, Counter, %{permanent: false})

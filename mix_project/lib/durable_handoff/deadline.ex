@@ -18,14 +18,14 @@ defmodule DurableHandoff.Deadline do
   #                                        │                          ├─ attempts ─┬─ offer ─┤
   #                                        │                                       ▼   3/4   │
   #                                        │                                 settle_us   ▼   │
-  #                                        │                                         cancel_us
+  #                                        │                                         joined_us
   #
   #   * `store_us`: half-way between `begin_us` and `settle_us`. Until then the drain waits for states whose
   #     write failed or is slow. After it, the drain waits only for servers that have not been asked yet.
   #   * `settle_us`: the engine starts nothing more, and attempts in flight have settled. It is before
   #     `end_us` by a tenth of the drain, at most 500 ms.
-  #   * `cancel_us`: a running drain that a shutdown has joined, and that would end later, is told to end. It
-  #     is before `end_us` by half of that time.
+  #   * `joined_us`: a running drain that a shutdown has joined, and that would end later, is told to end at `settle_us`.
+  #     At this time its engine is done, whatever is still in flight. It is before `end_us` by half of that time.
   #   * `end_us`: the Drainer continues without the drain, even if the drain has not ended.
   #
   # ## What a drain of a shutdown gets
@@ -166,9 +166,13 @@ defmodule DurableHandoff.Deadline do
   @spec let_go_ms() :: pos_integer()
   def let_go_ms, do: @longest_let_go_ms
 
-  @doc "When a shutdown tells a drain that already runs to end."
-  @spec cancel_us(t()) :: integer()
-  def cancel_us(deadline), do: deadline.end_us - div(settle_ms(deadline) * 1_000, 2)
+  @doc "The deadline of a drain that runs already, and ends by that of the shutdown `other` now."
+  @spec end_by(t(), t()) :: t()
+  def end_by(deadline, other), do: %{deadline | end_us: min(deadline.end_us, other.end_us)}
+
+  @doc "When the engine of a drain that a shutdown has joined has to be done. It is told to end at `settle_us/1`."
+  @spec joined_us(t()) :: integer()
+  def joined_us(deadline), do: deadline.end_us - div(settle_ms(deadline) * 1_000, 2)
 
   @doc """
   Until when moves wait for servers that have been asked to store their state: half of the engine's time.

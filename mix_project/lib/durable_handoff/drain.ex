@@ -63,7 +63,8 @@ defmodule DurableHandoff.Drain do
                 unanswered: [],
                 watched: %{},
                 first_errors: [],
-                stays?: false
+                stays?: false,
+                cancelled?: false
               ]
 
   @type result :: {:ok, Report.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
@@ -103,10 +104,10 @@ defmodule DurableHandoff.Drain do
   end
 
   @doc """
-  Ends the drain: no attempt starts, attempts in flight may end. With `:shutdown` the rest is offered to other
-  nodes.
+  Ends the drain: no attempt starts, attempts in flight may end. With the deadline of a shutdown the drain ends in time
+  for it, and the rest is offered to other nodes.
   """
-  @spec cancel(pid(), :shutdown | :request) :: :ok
+  @spec cancel(pid(), {:shutdown, Deadline.t()} | :request) :: :ok
   def cancel(pid, why) do
     send(pid, {:cancel, why})
     :ok
@@ -150,6 +151,9 @@ defmodule DurableHandoff.Drain do
     peers = Peers.start(snapshot, options.reconnect, drain.deadline)
     %{drain | peers: peers}
   end
+
+  # Nothing will move.
+  defp look(%{cancelled?: true}, _about), do: {nil, nil}
 
   # One move needs no limit, and shows little about the store. A rebalance moves few of the servers, mostly none, so it
   # does not measure the store.
@@ -276,11 +280,19 @@ defmodule DurableHandoff.Drain do
   end
 
   # The Drainer or DurableServer's supervisor. In a shutdown the Drainer stops waiting at its limit. Leftovers
-  # are still offered to other nodes.
-  defp handle({:DOWN, monitor, :process, _pid, reason}, drain) when is_map_key(drain.watched, monitor),
-    do: tell(%{drain | stays?: not shutdown?(reason)}, :cancel)
+  # are still offered to other nodes, and at once.
+  defp handle({:DOWN, monitor, :process, _pid, reason}, drain) when is_map_key(drain.watched, monitor) do
+    if shutdown?(reason),
+      do: cancel_by(%{drain | stays?: false}, Clock.now_us()),
+      else: tell(%{drain | stays?: true}, :cancel)
+  end
 
-  defp handle({:cancel, why}, drain), do: tell(%{drain | stays?: why == :request}, :cancel)
+  defp handle({:cancel, :request}, drain), do: tell(%{drain | stays?: true}, :cancel)
+
+  defp handle({:cancel, {:shutdown, deadline}}, drain) do
+    drain = %{drain | stays?: false, deadline: Deadline.end_by(drain.deadline, deadline)}
+    cancel_by(drain, Deadline.joined_us(deadline))
+  end
 
   defp handle({:nodedown, node, _info}, drain) do
     Peers.look_now(drain.peers)
@@ -364,6 +376,13 @@ defmodule DurableHandoff.Drain do
     do: false
 
   defp trust_store?(_outcome, before), do: before
+
+  # What is still in flight at `end_us` settles by itself.
+  defp cancel_by(drain, end_us) do
+    drain = tell(drain, :cancel)
+    now = Clock.now_us()
+    %{drain | session: Session.end_within(drain.session, now, max(end_us - now, 0))}
+  end
 
   defp tell(drain, event), do: %{drain | session: Session.handle_event(drain.session, Clock.now_us(), event)}
 

@@ -71,6 +71,10 @@ defmodule DurableHandoff.Native do
   @spec engine_view(engine(), now_us :: integer(), view()) :: :ok | {:error, :busy | {:invalid, [String.t()]}}
   def engine_view(_engine, _now_us, _view), do: missing()
 
+  # The drain ends within `span_us`. An earlier deadline stays.
+  @spec engine_end_within(engine(), now_us :: integer(), span_us :: non_neg_integer()) :: :ok | {:error, term()}
+  def engine_end_within(_engine, _now_us, _span_us), do: missing()
+
   @spec engine_progress(engine()) :: map() | {:error, :busy}
   def engine_progress(_engine), do: missing()
 

@@ -63,7 +63,7 @@ defmodule DurableHandoff.DeadlineTest do
   test "the phases of a drain end in order and before its deadline" do
     for timeout_ms <- [1, 9, 10, 100, 1_000, 30_000, 86_400_000] do
       deadline = Deadline.drain(7, timeout_ms)
-      phases = for phase <- [:store_us, :settle_us, :cancel_us], do: apply(Deadline, phase, [deadline])
+      phases = for phase <- [:store_us, :settle_us, :joined_us], do: apply(Deadline, phase, [deadline])
       instants = [7 | phases] ++ [deadline.end_us]
       assert instants == Enum.sort(instants)
       # Each phase has time of its own, unless the drain has too little for that.

@@ -263,6 +263,7 @@ impl Engine {
                 }
             }
             Event::Cancel => self.phase = Phase::Settling(Ended::Cancelled),
+            Event::EndWithin(span) => self.deadline = self.deadline.min(now + span),
         }
         Ok(())
     }

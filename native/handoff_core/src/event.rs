@@ -91,6 +91,9 @@ pub enum Event {
     NodeDown(String),
     /// The drain is cancelled: nothing more starts.
     Cancel,
+    /// The drain ends after this time at the latest. An earlier deadline stays.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    EndWithin(Micros),
 }
 
 /// An order, for the caller.

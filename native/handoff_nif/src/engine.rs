@@ -137,6 +137,11 @@ fn engine_view<'a>(
 }
 
 #[rustler::nif]
+fn engine_end_within<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64, span_us: u64) -> NifResult<Term<'a>> {
+    take_in(env, &drain, now_us, Event::EndWithin(Micros(span_us)))
+}
+
+#[rustler::nif]
 fn engine_progress(env: Env<'_>, drain: ResourceArc<Drain>) -> NifResult<Term<'_>> {
     drain.with(env, |engine, shared| Ok(Value(engine.progress(shared)).encode(env)))
 }

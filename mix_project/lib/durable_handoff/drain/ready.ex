@@ -130,11 +130,23 @@ defmodule DurableHandoff.Drain.Ready do
     now = Clock.now_us()
 
     receive do
-      {Storing, ^pid, :asked} -> drain |> take_early() |> await_storing()
-      {Storing, ^pid, {:done, unanswered}} -> %{drain | unanswered: unanswered}
-      {:DOWN, ^monitor, :process, ^pid, _crashed} -> drain
-      {:cancel, _why} = cancel -> send_again(drain, cancel)
-      {:DOWN, other, :process, _pid, _reason} = down when is_map_key(watched, other) -> send_again(drain, down)
+      {Storing, ^pid, :asked} ->
+        drain |> take_early() |> await_storing()
+
+      {Storing, ^pid, {:done, unanswered}} ->
+        %{drain | unanswered: unanswered}
+
+      {:DOWN, ^monitor, :process, ^pid, _crashed} ->
+        drain
+
+      {:cancel, {:shutdown, by}} = cancel ->
+        send_again(%{drain | deadline: Deadline.end_by(drain.deadline, by)}, cancel)
+
+      {:cancel, :request} = cancel ->
+        send_again(drain, cancel)
+
+      {:DOWN, other, :process, _pid, _reason} = down when is_map_key(watched, other) ->
+        send_again(drain, down)
     after
       min(@progress_ms, Deadline.until_ms(Deadline.settle_us(deadline), now)) ->
         if now < Deadline.settle_us(deadline), do: drain |> log_progress(now) |> await_storing(), else: drain
@@ -150,7 +162,7 @@ defmodule DurableHandoff.Drain.Ready do
 
   defp send_again(drain, message) do
     send(self(), message)
-    drain
+    %{drain | cancelled?: true}
   end
 
   # The snapshot is taken while the last servers store their states and no other server is queued. A policy

@@ -75,7 +75,7 @@ defmodule DurableHandoff.Drainer.Server do
 
   def handle_call(:cancel, _from, %{drain: {pid, _monitor}} = state) do
     Announcement.cancelled(state.supervisor, state.shutdown != nil)
-    Drain.cancel(pid, if(state.shutdown, do: :shutdown, else: :request))
+    cancel(pid, state)
     {:reply, :ok, %{state | cancelled?: state.shutdown != nil}}
   end
 
@@ -123,7 +123,7 @@ defmodule DurableHandoff.Drainer.Server do
   end
 
   def handle_info({:cancel, pid}, %{drain: {pid, _monitor}} = state) do
-    Drain.cancel(pid, :shutdown)
+    cancel(pid, state)
     {:noreply, state}
   end
 
@@ -141,7 +141,7 @@ defmodule DurableHandoff.Drainer.Server do
 
   # A running drain with a later deadline is told to end in time for the shutdown.
   defp join_for_shutdown(%{drain: {pid, _monitor}} = state, deadline) do
-    send_at(Deadline.cancel_us(deadline), {:cancel, pid})
+    send_at(Deadline.settle_us(deadline), {:cancel, pid})
     send_at(deadline.end_us, {:give_up, pid})
     state
   end
@@ -273,25 +273,28 @@ defmodule DurableHandoff.Drainer.Server do
 
   # A shutdown takes precedence: waiting callers get the result of its drain.
   defp start_next(%{shutdown: %{}} = state),
-    do: state |> wait_next() |> start_for_shutdown() |> cancel_if(state.cancelled?, :shutdown)
+    do: state |> wait_next() |> start_for_shutdown() |> cancel_if(state.cancelled?)
 
   defp start_next(%{next: nil} = state), do: state
 
   defp start_next(%{next: %{options: options, cancelled?: cancelled?}} = state) do
     state = state |> wait_next() |> ensure_draining(options, asked_for(options), :request)
-    cancel_if(state, cancelled?, :request)
+    cancel_if(state, cancelled?)
   end
 
   defp wait_next(%{next: nil} = state), do: state
   defp wait_next(%{next: %{callers: callers}} = state), do: put_waiting(%{state | next: nil}, callers)
 
   # The waiting drain moves nothing, and its callers get the report of a cancelled drain.
-  defp cancel_if(%{drain: {pid, _monitor}} = state, true, why) do
-    Drain.cancel(pid, why)
+  defp cancel_if(%{drain: {pid, _monitor}} = state, true) do
+    cancel(pid, state)
     state
   end
 
-  defp cancel_if(state, _cancelled?, _why), do: state
+  defp cancel_if(state, _cancelled?), do: state
+
+  defp cancel(pid, %{shutdown: nil}), do: Drain.cancel(pid, :request)
+  defp cancel(pid, %{shutdown: %{deadline: deadline}}), do: Drain.cancel(pid, {:shutdown, deadline})
 
   defp after_drain(%{shutdown: nil} = state), do: state
 

@@ -31,6 +31,9 @@ defmodule DurableHandoff.Executor.Embedded do
   @spec event(t(), integer(), Native.event()) :: :ok | {:error, term()}
   def event({engine, _small?}, now_us, event), do: Native.engine_event(engine, now_us, event)
 
+  @spec end_within(t(), integer(), non_neg_integer()) :: :ok | {:error, term()}
+  def end_within({engine, _small?}, now_us, span_us), do: Native.engine_end_within(engine, now_us, span_us)
+
   @spec view(t(), integer(), Native.view()) :: :ok | {:error, term()}
   def view({engine, _small?}, now_us, view), do: Native.engine_view(engine, now_us, view)
 

@@ -77,6 +77,13 @@ defmodule DurableHandoff.Executor.Session do
     if session.link, do: %{session | link: Link.queue_event(session.link, event)}, else: session
   end
 
+  @doc "Ends the drain within `span_us`, whatever is still in flight then. An earlier deadline stays."
+  @spec end_within(t(), integer(), non_neg_integer()) :: t()
+  def end_within(session, now, span_us) do
+    Embedded.end_within(session.engine, now, span_us)
+    %{session | deadline_us: min(session.deadline_us, now + span_us)}
+  end
+
   @doc "Sends a new view of the cluster to the engines."
   @spec send_view(t(), integer(), map()) :: {:ok | {:error, term()}, t()}
   def send_view(session, now, view) do

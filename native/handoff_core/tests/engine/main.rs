@@ -6,6 +6,7 @@ mod lagging;
 mod targets;
 
 use common::{Drive, MOVED, config, node, servers, spec, two_targets, view};
+use handoff_core::time::Micros;
 use handoff_core::{Blame, Config, Ended, EngineError, Event, Outcome, Reason, ServerId};
 
 #[test]
@@ -218,6 +219,21 @@ fn a_cancelled_drain_settles_attempts_in_flight_and_leaves_the_rest() {
     assert!(drive.finished);
     let report = drive.report();
     assert_eq!((report.moved, report.left), (2, [(Reason::Cancelled, 8)].into()));
+}
+
+#[test]
+fn a_cancelled_drain_with_less_time_than_planned_ends_while_attempts_are_in_flight() {
+    let mut drive = Drive::new(Config { max_concurrency: 2, ..config() }, &servers(5), two_targets());
+    assert_eq!(drive.poll().len(), 2);
+    let end = drive.now + Micros::from_millis(100);
+    for event in [Event::Cancel, Event::EndWithin(Micros::from_millis(100)), Event::EndWithin(Micros::MAX)] {
+        drive.event(event).expect("running");
+    }
+    assert_eq!((drive.poll(), drive.wake, drive.finished), (vec![], Some(end), false));
+    drive.now = end;
+    assert_eq!((drive.poll(), drive.finished), (vec![], true));
+    let report = drive.report();
+    assert_eq!((report.left, report.ended), ([(Reason::Cancelled, 5)].into(), Some(Ended::Cancelled)));
 }
 
 #[test]
