@@ -106,7 +106,7 @@ defmodule DurableHandoff do
   which waits for a node.
 
   Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here),
-  `:supervisor_not_running`, `:overdue` (only when the node shuts down meanwhile), `{:invalid, texts}` or
+  `:supervisor_not_running`, `:overdue` (the node shuts down meanwhile, or the drain hangs), `{:invalid, texts}` or
   `{:drain_failed, reason}`. Raises `ArgumentError` when an option is wrong.
 
       {:ok, report} = DurableHandoff.drain(MyApp.Durable, timeout_ms: 60_000)
@@ -277,7 +277,7 @@ defmodule DurableHandoff do
 
   Errors: `:draining` (this node drains), `:cordoned` (drain it instead), `:stopping`, `:no_drainer`,
   `:supervisor_not_running`, `:overdue` (a drain or a shutdown came, and moves in flight continue by
-  themselves), `{:drain_failed, reason}`, `{:invalid, texts}`. Raises `ArgumentError` when an option is wrong.
+  themselves; or it hangs), `{:drain_failed, reason}`, `{:invalid, texts}`. Raises `ArgumentError` when an option is wrong.
   """
   @spec rebalance(atom(), keyword()) ::
           {:ok, Report.t() | Plan.t() | :started | :joined}

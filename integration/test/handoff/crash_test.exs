@@ -87,6 +87,22 @@ defmodule Handoff.CrashTest do
     await_all_on(context, keys, [b])
   end
 
+  test "the drain's process hangs: its caller gets an error after its time, and the cordon can be taken back",
+       %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 2)
+    draining = start_held(context, 2, fn -> drain(context, a, timeout_ms: 3_000) end)
+    [drain] = drain_processes(a, [DurableHandoff.Drain])
+    {relay, true} = Relay.start(a, {:erlang, :suspend_process, [drain]})
+    assert {:error, :overdue} = await_task(draining)
+    assert {:ok, %{state: :failed, cordoned: true}} = status(context, a)
+    assert :ok = call(a, DurableHandoff, :uncordon, [context.sup])
+    Process.exit(relay, :kill)
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> drain_processes(a) == [] end)
+    assert reservations(context) == []
+  end
+
   test "the drain's process is killed during a shutdown: the graceful shutdown goes on", %{a: a, b: b} = context do
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [max_concurrency: 1])
     keys = start_servers(context, a, 5)

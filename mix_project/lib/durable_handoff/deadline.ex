@@ -26,7 +26,8 @@ defmodule DurableHandoff.Deadline do
   #     `end_us` by a tenth of the drain, at most 500 ms.
   #   * `joined_us`: a running drain that a shutdown has joined, and that would end later, is told to end at `settle_us`.
   #     At this time its engine is done, whatever is still in flight. It is before `end_us` by half of that time.
-  #   * `end_us`: the Drainer continues without the drain, even if the drain has not ended.
+  #   * `end_us`: the Drainer continues without the drain, even if the drain has not ended. After a request it waits a
+  #     second longer for the report.
   #
   # ## What a drain of a shutdown gets
   #
@@ -83,6 +84,8 @@ defmodule DurableHandoff.Deadline do
   # drain.
   @longest_let_go_ms 1_000
   @let_go_share 4
+  # A requested drain that has not reported by then hangs.
+  @longest_report_ms 1_000
   # Nodes normally answer in a millisecond. A node that hangs delays the drain once, by this time.
   @longest_ask_ms 500
   # The graceful shutdown may take this many times its expected time, and at least the second number.
@@ -169,6 +172,11 @@ defmodule DurableHandoff.Deadline do
   @doc "The deadline of a drain that runs already, and ends by that of the shutdown `other` now."
   @spec end_by(t(), t()) :: t()
   def end_by(deadline, other), do: %{deadline | end_us: min(deadline.end_us, other.end_us)}
+
+  @doc "When the Drainer goes on without a drain that has not ended: a shutdown waits no longer than its deadline."
+  @spec give_up_us(t(), :shutdown | :request) :: integer()
+  def give_up_us(deadline, :shutdown), do: deadline.end_us
+  def give_up_us(deadline, :request), do: deadline.end_us + @longest_report_ms * 1_000
 
   @doc "When the engine of a drain that a shutdown has joined has to be done. It is told to end at `settle_us/1`."
   @spec joined_us(t()) :: integer()

@@ -151,9 +151,7 @@ defmodule DurableHandoff.Drainer.Server do
     now = Clock.now_us()
 
     if now < deadline.end_us do
-      %{drain: {pid, _monitor}} = state = ensure_draining(state, state.options, %{deadline | begin_us: now}, :shutdown)
-      send_at(deadline.end_us, {:give_up, pid})
-      state
+      ensure_draining(state, state.options, %{deadline | begin_us: now}, :shutdown)
     else
       # Callers whose drain waited for a rebalance to end.
       Enum.each(state.waiting, &GenServer.reply(&1, {:error, :overdue}))
@@ -174,6 +172,7 @@ defmodule DurableHandoff.Drainer.Server do
   defp ensure_rebalancing(%{drain: nil, supervisor: supervisor} = state, options, settings) do
     deadline = asked_for(options)
     {pid, _monitor} = drain = Drain.start(supervisor, options, deadline, {:rebalance, settings}, state.status, nil)
+    send_at(Deadline.give_up_us(deadline, :request), {:give_up, pid})
     Status.put_rebalancing(state.status, pid)
     %{state | drain: drain, kind: :rebalance}
   end
@@ -234,6 +233,7 @@ defmodule DurableHandoff.Drainer.Server do
     Leftovers.Message.stand_down(supervisor)
     {pid, _monitor} = drain = Drain.start(supervisor, options, deadline, why, state.status, state.storing)
     Status.put_draining(state.status, pid)
+    send_at(Deadline.give_up_us(deadline, why), {:give_up, pid})
     %{state | drain: drain, kind: :drain}
   end
 
