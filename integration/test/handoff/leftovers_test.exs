@@ -90,6 +90,28 @@ defmodule Handoff.LeftoversTest do
     await_all_on(context, ["blocker" | keys], [b, c])
   end
 
+  test "a server without its final write that has no new owner in time is offered, too", %{a: a, b: b} = context do
+    start_uneven(context, a, [b], timeout_ms: 5_000)
+    start_server(context, a, Troublesome, "k", %{count: 0})
+    :ok = Troublesome.arm(a, "k", :terminate, :raise)
+    hold_reads(context, "k")
+    draining = Task.async(fn -> drain(context, a) end)
+
+    # DurableServer and the attempt find out that there was no final write. The next read begins the start on the target.
+    for _read <- 1..2 do
+      await_held(context, 1)
+      :ok = SimulatedStore.step(context.store)
+    end
+
+    wait_until(fn -> match?({:ok, %{progress: %{retried: 1}}}, status(context, a)) end)
+    await_held(context, 1)
+    assert {:ok, %{moved: 0, left: %{state_not_stored: 1}}} = await_task(draining)
+    # That start fails.
+    SimulatedStore.fail_next(context.store, :put, storage_key(context, "k"), :slow_down)
+    SimulatedStore.resume(context.store)
+    await_all_on(context, ["k"], [b])
+  end
+
   test "leftovers that are not permanent are started, too", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 4, Counter, %{permanent: false})

@@ -19,6 +19,9 @@ defmodule DurableHandoff.Leftovers.Offer do
   alias DurableHandoff.Leftovers.{Adoption, Announcement, Message}
 
   @left_over [:deadline, :failures, :capacity, :no_target, :attempts_exhausted, :cancelled]
+  # These run elsewhere, or nowhere. A silent target may have claimed the server and never complete its start
+  # (`DurableHandoff.Host.Rehome.left_at_silent_target/2`). One whose final write failed has found a target or none.
+  @unsure [:lost_race, :state_not_stored]
   @in_line 3
   # How long the process continues after the drain has stopped waiting for it. It has this time because the
   # graceful shutdown also takes a while.
@@ -41,8 +44,9 @@ defmodule DurableHandoff.Leftovers.Offer do
 
   # The numbers and entries of the servers, the highest priority first.
   defp left_over(snapshot, results, stays?) do
-    %{lost_race: lost_race} = reasons = Map.new(Native.reasons())
+    reasons = Map.new(Native.reasons())
     codes = reasons |> Map.take(@left_over) |> Map.values()
+    unsure = reasons |> Map.take(@unsure) |> Map.values()
 
     results
     |> :binary.bin_to_list()
@@ -50,7 +54,7 @@ defmodule DurableHandoff.Leftovers.Offer do
     |> Enum.with_index()
     |> Enum.filter(fn {{code, _entry}, id} ->
       server = Snapshot.server(snapshot, id)
-      left? = code in codes or (code == lost_race and unsure?(snapshot, server))
+      left? = code in codes or (code in unsure and nowhere?(snapshot, server))
       left? and not (stays? and Process.alive?(server.pid))
     end)
     |> Enum.sort_by(fn {{_code, {_module, _sticky, priority}}, _id} -> -priority end)
@@ -58,9 +62,8 @@ defmodule DurableHandoff.Leftovers.Offer do
     |> Enum.map(fn {{_code, entry}, id} -> {id, entry} end)
   end
 
-  # A silent target may have claimed the server and never complete its start
-  # (`DurableHandoff.Host.Rehome.left_at_silent_target/2`).
-  defp unsure?(%{supervisor: supervisor, asked: asked}, server) do
+  # A node that has not been asked, or is silent, counts as none.
+  defp nowhere?(%{supervisor: supervisor, asked: asked}, server) do
     case Host.lookup(supervisor, server.key) do
       {:elsewhere, pid} -> Atom.to_string(node(pid)) not in asked
       here_or_nowhere -> here_or_nowhere == nil
