@@ -112,6 +112,15 @@ defmodule Handoff.LeftoversTest do
     await_all_on(context, ["k"], [b])
   end
 
+  test "init failed on every target: a receiver starts the server when that has passed", %{a: a, b: b} = context do
+    start_uneven(context, a, [b], timeout_ms: 10_000)
+    start_server(context, a, Troublesome, "k", %{count: 0})
+    :ok = Troublesome.arm(b, "k", :init, :raise)
+    assert {:ok, %{moved: 0, left: %{attempts_exhausted: 1}}} = drain(context, a)
+    Troublesome.disarm(b, "k", :init)
+    await_all_on(context, ["k"], [b])
+  end
+
   test "leftovers that are not permanent are started, too", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 4, Counter, %{permanent: false})

@@ -6,7 +6,9 @@ defmodule DurableHandoff.Host.Reservation do
 
   @doc "Whether a stored `meta` reserves its server for this node: this node has displaced it."
   @spec ours?(map()) :: boolean()
-  def ours?(meta), do: Map.get(meta, :restart_attempt_node) in [node(), Atom.to_string(node())]
+  def ours?(meta), do: Map.get(meta, :restart_attempt_node) in [node(), own()]
+
+  defp own, do: Atom.to_string(node())
 
   @doc """
   Undoes what a failed move has left in the store, so that other nodes may start the server. Returns `:ok`
@@ -16,8 +18,8 @@ defmodule DurableHandoff.Host.Reservation do
     * A server that is stored as running, but whose process is dead on a node that can be asked, is stored as
       stopped: its `init` failed there, or its final write failed here. DurableServer's sweep would take the
       former for a server that is not permanent, and the latter for one that runs, until its heartbeats have
-      expired. The server ran until the move, so it is stored as permanent; its next `init` decides again
-      whether it is.
+      expired. The server ran here until the move, so it is stored as permanent, its next `init` decides again
+      whether it is, and as stopped by this node: receivers of leftovers leave alone what another node has stopped.
 
   Every write is conditional on what was read, so a server that another node has started since is left alone.
   """
@@ -43,9 +45,14 @@ defmodule DurableHandoff.Host.Reservation do
 
   defp left_behind(%{meta: meta} = state) do
     cond do
-      ours?(meta) -> {:ok, state}
-      dead?(meta) -> {:ok, %{state | meta: Map.merge(meta, %{status: :stopped_graceful, permanent: true})}}
-      true -> nil
+      ours?(meta) ->
+        {:ok, state}
+
+      dead?(meta) ->
+        {:ok, %{state | meta: Map.merge(meta, %{status: :stopped_graceful, permanent: true, node_str: own()})}}
+
+      true ->
+        nil
     end
   end
 
