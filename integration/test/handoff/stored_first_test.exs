@@ -80,6 +80,21 @@ defmodule Handoff.StoredFirstTest do
     assert %{moved: 3} = await_drain(draining)
   end
 
+  test "a server is still starting when the drain takes its snapshot: it moves, too", %{a: a} = context do
+    start_cluster(context)
+    start_unsynced(context, a, 3)
+    :ok = Servers.Troublesome.arm(a, "k", :init, :hang)
+    starting = Task.async(fn -> start_server(context, a, Servers.Troublesome, "k", %{count: 0}) end)
+    wait_until(fn -> Servers.Troublesome.hangs?(a, "k", :init) end)
+    {draining, policy} = start_held_at_policy(context)
+    Servers.Troublesome.disarm(a, "k", :init)
+    await_task(starting)
+    send(policy, :go_on)
+    assert_receive {:held, policy}, 60_000
+    send(policy, :go_on)
+    assert %{moved: 4} = await_drain(draining)
+  end
+
   @tag guarantee: "A drain never makes things worse than no drain"
   test "the store fails when the drain begins: no server is stopped, and all move with their states when it works again",
        %{a: a} = context do

@@ -36,16 +36,22 @@ defmodule DurableHandoff.Drain.Ready do
   def await(drain), do: %{drain | storing: Storing.none(), stays?: true}
 
   @doc """
-  The snapshot: one taken while the last servers stored their states, if it is not too old. Servers that did not
-  answer come last, because their moves would keep the others waiting.
+  The snapshot: one taken while the last servers stored their states, if it is not too old and has all servers.
+  Servers that did not answer come last, because their moves would keep the others waiting.
   """
   @spec snapshot(drain()) :: Snapshot.t()
   def snapshot(drain), do: drain |> early_or_new() |> Snapshot.put_last(drain.unanswered)
 
-  defp early_or_new(%{early: {snapshot, taken_us}} = drain),
-    do: if(Clock.now_us() - taken_us <= @oldest_snapshot_us, do: snapshot, else: take(drain))
+  defp early_or_new(%{early: {snapshot, taken_us}} = drain) do
+    if Clock.now_us() - taken_us <= @oldest_snapshot_us and complete?(snapshot), do: snapshot, else: take(drain)
+  end
 
   defp early_or_new(drain), do: take(drain)
+
+  # Moves that were in flight to this node when it was marked may end while states are stored. Such a server is counted
+  # while it starts, but listed only then.
+  defp complete?(snapshot),
+    do: Snapshot.size(snapshot) + length(snapshot.excluded) >= Host.count(snapshot.supervisor)
 
   @doc """
   Logs what the drain is about to do. A move, and a rebalance with nothing to do, are logged only at their end.
