@@ -42,16 +42,10 @@ defmodule DurableHandoff.Drain.Ready do
   @spec snapshot(drain()) :: Snapshot.t()
   def snapshot(drain), do: drain |> early_or_new() |> Snapshot.put_last(drain.unanswered)
 
-  defp early_or_new(%{early: {snapshot, taken_us}} = drain) do
-    if Clock.now_us() - taken_us <= @oldest_snapshot_us and complete?(snapshot), do: snapshot, else: take(drain)
-  end
+  defp early_or_new(%{early: {snapshot, taken_us}} = drain),
+    do: if(Clock.now_us() - taken_us <= @oldest_snapshot_us, do: snapshot, else: take(drain))
 
   defp early_or_new(drain), do: take(drain)
-
-  # Moves that were in flight to this node when it was marked may end while states are stored. Such a server is counted
-  # while it starts, but listed only then.
-  defp complete?(snapshot),
-    do: Snapshot.size(snapshot) + length(snapshot.excluded) >= Host.count(snapshot.supervisor)
 
   @doc """
   Logs what the drain is about to do. A move, and a rebalance with nothing to do, are logged only at their end.
@@ -126,8 +120,15 @@ defmodule DurableHandoff.Drain.Ready do
     Log.write(level, :states_stored, supervisor, Progress.stored(counts, total, elapsed_us), counts)
     # If no state had to be written, only the heartbeat shows that the store accepts writes.
     written? = counts.stored > 0 or Sync.beat_since?(supervisor, since_ms)
-    %{drain | trust_store?: all_stored?(counts, total) and written?}
+    %{drain | trust_store?: all_stored?(counts, total) and written?, early: complete(drain.early, total)}
   end
+
+  # Moves that were in flight to this node when it was marked may end while states are stored. Such a server is counted
+  # while it starts, but in a snapshot only when it has started.
+  defp complete({snapshot, _taken_us} = early, total),
+    do: if(Snapshot.size(snapshot) + length(snapshot.excluded) >= total, do: early)
+
+  defp complete(nil, _total), do: nil
 
   # A store that hangs has failed no write yet, so the counts must also add up to all servers.
   defp all_stored?(counts, total), do: counts.failed == 0 and counts.stored + counts.unchanged >= total
