@@ -7,7 +7,7 @@
 //!   drains share the limiter, their attempts that hang may come on top, up to the sum of the drains' ceilings.
 //! - A drain that knows nothing of its store starts with three attempts. It makes one large step, to ten, if
 //!   these did not wait for one another or took less than 32 ms. Every other step makes a gap longer by at most
-//!   half, and the next two steps by at most a quarter, or up to 32 ms if that is more. If attempts take two
+//!   half, and the next two steps by at most a quarter, or by at most as much again towards 32 ms. If attempts take two
 //!   seconds or more, a step may add three quarters, and the first one may double it if a measurement of the
 //!   store predicted short attempts.
 //! - A limit that was not in use (too few servers, targets at their caps) never rises.
@@ -62,7 +62,7 @@
 //!
 //! *Short attempts.* A gap of less than 32 ms is hardly noticed, and a drain with more attempts at a time needs
 //! less processor time for each. So as long as attempts take less, the limit rises even if they wait for one
-//! another: at once to where they would take 32 ms if they did nothing else.
+//! another: to where they would take 32 ms if they did nothing else, but at most to twice as many at once.
 //!
 //! *Attempts that take seconds.* Cloudflare R2 and Google Cloud Storage accept one write a second for each
 //! key, so each move pauses two or three times, however many run in parallel. Some servers also stop slowly.

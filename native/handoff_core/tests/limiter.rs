@@ -127,6 +127,18 @@ fn attempts_may_wait_for_one_another_until_they_take_32_ms() {
     }
 }
 
+#[test]
+fn a_store_that_slows_down_faster_than_it_is_loaded_is_approached_in_small_steps() {
+    // Each of ten attempts takes 10 ms, each of 20 takes 40 ms, each of 33 would take 109 ms.
+    let mut limiter = Limiter::new(Concurrency::Adaptive, 50);
+    let (mut now, mut highest) = (Micros::ZERO, 0);
+    for _ in 0..40 {
+        run(&mut limiter, &mut now, 1, |attempts| Micros(100).times(attempts * attempts));
+        highest = highest.max(limiter.limit());
+    }
+    assert!(highest <= 20, "the limit rose to {highest}");
+}
+
 /// One step of a random sequence.
 #[derive(Debug, Clone)]
 enum Step {

@@ -39,7 +39,9 @@ use super::change::Change;
 use super::doubt::Doubt;
 use super::flight::{Ended, Flight};
 use super::probes::{Probe, Probes};
-use super::tuning::{BRISK, CAREFUL, CAREFUL_STEPS, FIRST, FRESH, LOWEST_CUT, NEAR_WALL, OPEN, PROBE_UP, SAME, SHORT};
+use super::tuning::{
+    BRISK, CAREFUL, CAREFUL_STEPS, FIRST, FRESH, LOWEST_CUT, NEAR_WALL, PROBE_UP, SAME, SHORT, SHORT_STEP,
+};
 use super::window::{Measure, Window, micros};
 use crate::time::Micros;
 
@@ -214,10 +216,10 @@ impl Knee {
         self.climb_by(factor.max(self.up_to_short()), flat, step, blind, flight);
     }
 
-    /// The step after which attempts take [`SHORT`] if they only wait for one another: no larger than the first
-    /// step of a drain, and none where attempts were refused.
+    /// The step after which attempts take [`SHORT`] if they only wait for one another: at most [`SHORT_STEP`],
+    /// and none where attempts were refused.
     fn up_to_short(&self) -> f64 {
-        if self.wall.is_some() { 1.0 } else { (SHORT / self.latest).min(OPEN / f64::from(FIRST)) }
+        if self.wall.is_some() { 1.0 } else { (SHORT / self.latest).min(SHORT_STEP) }
     }
 
     /// Whether attempts are so short that a step up is worth its price.

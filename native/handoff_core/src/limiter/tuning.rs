@@ -62,6 +62,9 @@ pub(super) const FEW: u32 = 2 * START;
 /// 1.02 and 0.92 times the processor time of a task stream. A move on a store that needs
 /// 10 ms a request takes longer, so such a store keeps its shortest gaps.
 pub(super) const SHORT: f64 = 32_000.0;
+/// The largest step up towards [`SHORT`]. Some stores (a directory) serve requests more slowly the more there are,
+/// so a larger step could end far above it before a measurement shows that.
+pub(super) const SHORT_STEP: f64 = 2.0;
 /// Attempts that take this long, in microseconds, may contain pauses: two writes that wait a second each take
 /// two. A drain has no time for ten generations of them.
 pub(super) const LONG: f64 = 1_900_000.0;
