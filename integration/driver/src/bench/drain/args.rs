@@ -32,7 +32,7 @@ pub struct Args {
         value_enum,
         value_delimiter = ',',
         value_name = "STORE,...",
-        default_value = "instant,latency,slots,slow-start"
+        default_value = "instant,latency,slots,few-slots,slow-start"
     )]
     pub stores: Vec<Shape>,
 

@@ -15,6 +15,8 @@ pub enum Shape {
     Latency,
     /// 10 ms per request, 8 in parallel: more parallel moves than that only wait
     Slots,
+    /// 10 ms per request, 2 in parallel: a first drain must find that without overloading it
+    FewSlots,
     /// A store that answers at once, and servers that take 100 ms to start
     SlowStart,
 }
@@ -26,6 +28,7 @@ impl Shape {
             Self::Instant | Self::SlowStart => (0, None),
             Self::Latency => (10, None),
             Self::Slots => (10, Some(8)),
+            Self::FewSlots => (10, Some(2)),
         };
         Store::Simulated { latency_ms, slots, error_rate: 0.0 }
     }
@@ -41,6 +44,7 @@ impl Shape {
             Self::Instant => "instant",
             Self::Latency => "10 ms",
             Self::Slots => "8 slots x 10 ms",
+            Self::FewSlots => "2 slots x 10 ms",
             Self::SlowStart => "instant, slow start",
         }
     }
