@@ -311,11 +311,7 @@ impl Placement {
     fn adopt_newer_reports(&mut self, ledger: &Ledger) {
         for (id, node) in &mut self.nodes {
             if let Some(newer) = ledger.newest(*id).filter(|newest| newest.counted_ms() > node.counted_ms()) {
-                let draining = node.draining || newer.draining;
-                let stamp_ms = node.stamp_ms.max(newer.stamp_ms);
-                // The missing modules are those that this drain asked for.
-                let missing = std::mem::take(&mut node.missing);
-                *node = NodeView { connected: node.connected, draining, stamp_ms, missing, ..newer.clone() };
+                node.adopt(newer);
             }
         }
     }

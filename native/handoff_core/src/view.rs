@@ -108,6 +108,19 @@ impl NodeView {
         self.counted_at_ms.map_or(self.stamp_ms, |counted_at_ms| counted_at_ms.max(self.stamp_ms))
     }
 
+    /// Replaces what this view says of the node by a `newer` view of another drain. What the source alone knows
+    /// stays: whether it is connected, and which modules of its drain the node lacks. A node that one of the
+    /// two calls draining is draining.
+    pub fn adopt(&mut self, newer: &NodeView) {
+        *self = NodeView {
+            connected: self.connected,
+            missing: std::mem::take(&mut self.missing),
+            draining: self.draining || newer.draining,
+            stamp_ms: self.stamp_ms.max(newer.stamp_ms),
+            ..newer.clone()
+        };
+    }
+
     /// Whether servers of `module` cannot run on the node.
     pub fn lacks(&self, module: ModuleId) -> bool {
         self.missing.contains(&module)

@@ -260,7 +260,6 @@ impl Drain {
                 None => return unknown_module(*missing),
             }
         }
-        storage.complete(&mut new);
         match &mut self.stage {
             Stage::Loading { view, .. } => {
                 *view = Some(new);
@@ -268,6 +267,7 @@ impl Drain {
             }
             Stage::Running { engine, .. } => {
                 storage.changed = true;
+                storage.complete(&mut new);
                 match engine.on_event(now, Event::View(new), &mut storage.shared) {
                     Err(EngineError::Invalid { problems }) => Taken::Refused(RefuseReason::Invalid { problems }),
                     _ => Taken::Fine,
@@ -285,9 +285,10 @@ impl Drain {
             let what = format!("{} servers before drain_start, got {}", self.count, servers.len());
             return Taken::Refused(RefuseReason::OutOfOrder { what });
         }
-        let Some(view) = view.take() else {
+        let Some(mut view) = view.take() else {
             return out_of_order("a view before drain_start");
         };
+        storage.complete(&mut view);
         let config = Config { timeout_ms: left_ms, modules: storage.module_count(), ..Config::clone(config) };
         match Engine::new(config, servers, view, now, &mut storage.shared) {
             Ok(engine) => {

@@ -98,17 +98,17 @@ impl Storage {
     }
 
     /// Adds what other drains know to a drain's view, whose modules already have the numbers of this storage.
+    /// Called once for each view, when an engine takes it: the engine reports the view to the ledger, from which
+    /// the other engines adopt it.
     pub(super) fn complete(&mut self, view: &mut ClusterView) {
         for node in &mut view.nodes {
             let known = self.nodes.entry(node.name.clone()).or_default();
             known.learn(node);
             let id = self.shared.names.get(&node.name);
-            let newer = id.and_then(|id| self.shared.ledger.newest(id)).filter(|newer| newer.stamp_ms > node.stamp_ms);
+            let newest = id.and_then(|id| self.shared.ledger.newest(id));
+            let newer = newest.filter(|newest| newest.counted_ms() > node.counted_ms());
             if let Some(newer) = newer.filter(|newer| newer.started_at_ms == node.started_at_ms) {
-                let draining = node.draining || newer.draining;
-                // The missing modules are those that this drain asked for.
-                let missing = std::mem::take(&mut node.missing);
-                *node = NodeView { connected: node.connected, draining, missing, ..newer.clone() };
+                node.adopt(newer);
             }
             // Servers that were sent to the node after the report may count twice until the drain's next
             // view. That is better than not counting them.

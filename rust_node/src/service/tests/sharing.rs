@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use handoff_core::limiter::Learnt;
-use handoff_core::{Capacity, Goal, Scope};
+use handoff_core::{Capacity, Goal, Scope, StickyLevel};
 
 use super::*;
 
@@ -250,6 +250,55 @@ fn a_limit_that_one_drain_knows_holds_after_another_drain_sends_a_newer_report()
     let (id, attempt, _) = first[0].clone();
     let more = tell(&mut service, MS(10), "a@h", finished(id, attempt, Outcome::Moved { node: None }));
     assert_eq!(starts(&more).len(), 0, "the newer report says nothing of N, and N is as full as it was");
+}
+
+/// Two drains name the same heartbeat of their one target, and the second has asked the target later. The first
+/// has servers of a module that the second does not have. The drains' data arrive in the order b, a. Returns how
+/// many of the first one's servers move.
+fn moved_beside_a_later_answer(started: [&str; 2], count: u32, own: &NodeView, levels: &[StickyLevel]) -> u32 {
+    let asked_at = |ms, node: NodeView| NodeView { counted_at_ms: Some(ms), ..node };
+    let drains = [
+        ("b@h", vec!["M", "X"], 0, 1, asked_at(7_000, target(5_000, None))),
+        ("a@h", vec!["M", "N"], 1, count, asked_at(6_000, own.clone())),
+    ];
+    let mut service = service();
+    for (peer, modules, module, count, target) in drains {
+        let config = Config { modules: 2, stickies: vec![Vec::new(), levels.to_vec()], ..config(peer) };
+        let modules = modules.into_iter().map(str::to_owned).collect();
+        let server = ServerSpec { module: ModuleId(module), sticky: StickyId(module), priority: 0 };
+        tell(&mut service, MS(0), peer, DrainOpen { modules, config, ..open(peer, count) });
+        tell(&mut service, MS(0), peer, Servers { id: ID, first: 0, servers: vec![server; count as usize] });
+        tell(&mut service, MS(0), peer, of_target(target));
+    }
+    let mut in_flight: VecDeque<(ServerId, u32, String)> = VecDeque::new();
+    for peer in started {
+        let orders = starts(&tell(&mut service, MS(0), peer, DrainStart { id: ID, left_ms: 30_000 }));
+        in_flight.extend(orders.into_iter().filter(|_| peer == "a@h"));
+    }
+    let mut moved = 0;
+    while let Some((id, attempt, _)) = in_flight.pop_front() {
+        let arrived = finished(id, attempt, Outcome::Moved { node: None });
+        in_flight.extend(starts(&tell(&mut service, MS(10), "a@h", arrived)));
+        moved += 1;
+    }
+    moved
+}
+
+#[test]
+fn a_limit_that_one_drain_knows_holds_after_another_drain_asks_the_node_later() {
+    for started in [["b@h", "a@h"], ["a@h", "b@h"]] {
+        let limited = target(5_000, Some((1, 2.0)));
+        assert_eq!(moved_beside_a_later_answer(started, 9, &limited, &[]), 2, "{started:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_one_drain_knows_holds_after_another_drain_asks_the_node_later() {
+    let region = StickyLevel::Env { name: "REGION".to_owned(), value: Some("eu".to_owned()), delay_ms: 0 };
+    for started in [["b@h", "a@h"], ["a@h", "b@h"]] {
+        let near = NodeView { env: vec![("REGION".to_owned(), "eu".to_owned())], ..target(5_000, None) };
+        assert_eq!(moved_beside_a_later_answer(started, 12, &near, std::slice::from_ref(&region)), 12, "{started:?}");
+    }
 }
 
 #[test]
