@@ -79,6 +79,21 @@ defmodule Handoff.RebalanceTest do
     assert moved in 5..6
   end
 
+  test "a node that is cordoned while it gives servers gives no more", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 15)
+    moving = Task.async(fn -> rebalance(context, a, [max_per_second: 1] ++ @at_once) end)
+    wait_until(fn -> match?({:ok, %{rebalance: %{progress: %{excess: 10, moved: 1}}}}, status(context, a)) end)
+    :ok = call(a, DurableHandoff, :cordon, [context.sup])
+    assert {:ok, %{moved: moved, ended: :done, balance: %{idle: :node_draining}}} = await_task(moving)
+    assert moved in 1..5
+    assert {:error, :cordoned} = rebalance(context, a, @at_once)
+
+    # Its heartbeat still says that it is cordoned, and nothing waits for the next one.
+    :ok = call(a, DurableHandoff, :uncordon, [context.sup])
+    assert {:ok, %{moves: [_ | _], balance: %{idle: nil}}} = rebalance(context, a, [dry_run: true] ++ @at_once)
+  end
+
   test "a node that accepts no servers and has none is left out of the shares", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_servers(context, a, 8)

@@ -45,7 +45,7 @@ pub enum Idle {
     TooFewServers,
     /// No node is far enough below its share to take a server.
     NoTarget,
-    /// A node drains, stops or is cordoned.
+    /// A node, the source too, drains, stops or is cordoned.
     NodeDraining,
     /// Nodes run different releases.
     DeployInProgress,
@@ -218,11 +218,10 @@ pub fn obstacle(placement: &Placement, config: &Config) -> Option<Idle> {
     for (_, node) in placement.nodes() {
         if node.name == config.source.name {
             own = node.server_count().is_some();
-        } else if healthy(node, config.max_age_ms, config.future_skew_ms, now_ms) {
-            draining |= node.draining;
-        } else {
+        } else if !healthy(node, config.max_age_ms, config.future_skew_ms, now_ms) {
             continue;
         }
+        draining |= node.draining;
         releases.insert(node.generation.as_deref());
     }
     let known = releases.iter().flatten().count();

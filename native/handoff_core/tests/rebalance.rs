@@ -77,10 +77,11 @@ fn nothing_moves_for_each_idle_reason_and_the_report_has_that_reason() {
         view.nodes.iter_mut().zip(releases).for_each(|(node, release)| node.generation = release.map(str::to_owned));
         view
     };
-    let cases: [(Idle, ClusterView); 13] = [
+    let cases: [(Idle, ClusterView); 14] = [
         (Idle::WithinTolerance, cluster(100, &[("b@h", 91)])),
         (Idle::WithinTolerance, cluster(100, &[])),
         (Idle::TooFewServers, cluster(19, &[full])),
+        (Idle::NodeDraining, changed(0, |node| node.draining = true)),
         (Idle::NodeDraining, changed(1, |node| node.draining = true)),
         (Idle::DeployInProgress, releases([Some("1"), Some("2")])),
         (Idle::UnknownRelease, releases([None, Some("2")])),
@@ -115,24 +116,37 @@ fn a_rebalance_without_an_excess_waits_for_no_target() {
 }
 
 #[test]
-fn a_node_that_begins_to_drain_stops_the_rebalance_and_attempts_in_flight_end() {
+fn a_node_that_begins_to_drain_or_a_deploy_stops_the_rebalance_and_attempts_in_flight_end() {
+    type Change = fn(&mut ClusterView);
     let others = [("b@h", 0), ("c@h", 50)];
-    let mut drive =
-        Drive::new(Config { max_concurrency: 4, ..rebalance() }, &common::servers(100), cluster(100, &others));
-    let started = drive.poll();
-    assert_eq!(started.len(), 4);
-    let mut view = cluster(100, &others);
-    view.nodes[2].draining = true;
-    drive.see(view);
-    drive.finish(&started[0], Outcome::Untouched(handoff_core::Blame::Unknown));
-    drive.later(5_000);
-    assert_eq!(drive.poll(), [], "the one that still runs is not tried again");
-    started[1..].iter().for_each(|attempt| drive.moved(attempt));
-    assert_eq!(drive.poll(), []);
-    assert!(drive.finished);
-    let report = drive.report();
-    assert_eq!((report.moved, report.left.get(&Reason::Kept)), (3, Some(&97)));
-    assert_eq!(balance(&drive).idle, Some(Idle::NodeDraining));
+    let changes: [(Idle, Change); 3] = [
+        (Idle::NodeDraining, |view| view.nodes[0].draining = true),
+        (Idle::NodeDraining, |view| view.nodes[2].draining = true),
+        (Idle::DeployInProgress, |view| {
+            view.nodes
+                .iter_mut()
+                .zip(["1", "1", "2"])
+                .for_each(|(node, release)| node.generation = Some(release.into()));
+        }),
+    ];
+    for (idle, change) in changes {
+        let mut drive =
+            Drive::new(Config { max_concurrency: 4, ..rebalance() }, &common::servers(100), cluster(100, &others));
+        let started = drive.poll();
+        assert_eq!(started.len(), 4);
+        let mut view = cluster(100, &others);
+        change(&mut view);
+        drive.see(view);
+        drive.finish(&started[0], Outcome::Untouched(handoff_core::Blame::Unknown));
+        drive.later(5_000);
+        assert_eq!(drive.poll(), [], "the one that still runs is not tried again");
+        started[1..].iter().for_each(|attempt| drive.moved(attempt));
+        assert_eq!(drive.poll(), []);
+        assert!(drive.finished);
+        let report = drive.report();
+        assert_eq!((report.moved, report.left.get(&Reason::Kept)), (3, Some(&97)));
+        assert_eq!(balance(&drive).idle, Some(idle));
+    }
 }
 
 #[test]

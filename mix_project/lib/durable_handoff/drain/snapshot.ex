@@ -224,8 +224,9 @@ defmodule DurableHandoff.Drain.Snapshot do
   defp restrict(view, nil), do: view
   defp restrict(view, only), do: %{view | nodes: Enum.filter(view.nodes, &(&1.name in [only, Atom.to_string(node())]))}
 
-  # The excess of this node is computed from the servers that really run here. A node without such a supervisor has no
-  # share, and a rebalance need not wait for it; nor for a node that takes no servers and has none, such as a web node.
+  # The excess of this node is computed from the servers that really run here, and its mark is the current one. A node
+  # without such a supervisor has no share, and a rebalance need not wait for it; nor for a node that takes no servers
+  # and has none, such as a web node.
   defp for_shares(view, %{rebalance: nil}), do: view
 
   defp for_shares(view, %{supervisor: name, modules: modules} = snapshot) do

@@ -56,12 +56,12 @@ defmodule DurableHandoff.Host.View do
     %{now_ms: facts.now_ms, nodes: Enum.sort_by(nodes, & &1.name)}
   end
 
-  @doc "The view with the current numbers of this node, `own`, from its own `answer`."
+  @doc "The view with the current numbers of this node, `own`, and its mark, from its own `answer`."
   @spec recount(t(), String.t(), Host.Count.answer(), [module()]) :: t()
   def recount(view, own, answer, modules) do
     facts = %{now_ms: view.now_ms, skew_ms: 0, slots: slots(modules), counts: %{own => %{answer | at_ms: view.now_ms}}}
-    nodes = for node <- view.nodes, do: if(node.name == own, do: counted(node, facts), else: node)
-    %{view | nodes: nodes}
+    recounted = &%{counted(&1, facts) | draining: answer.stopping}
+    %{view | nodes: for(node <- view.nodes, do: if(node.name == own, do: recounted.(node), else: node))}
   end
 
   @doc false
