@@ -19,6 +19,8 @@ defmodule DurableHandoff.NativeError do
   end
 
   defp explain(:left_out), do: "the configuration leaves it out: config :durable_handoff, store: false"
+  defp explain({:load, _text}), do: "it is of another version of durable_handoff"
+  defp explain(:incomplete), do: "it lacks a function: it was built from other sources than this code"
   defp explain({kind, text}) when is_list(text), do: "#{kind}: #{text}"
   defp explain(reason), do: inspect(reason)
 
@@ -41,7 +43,7 @@ defmodule DurableHandoff.NativeError do
 
   defp recompile do
     "remove that file if it is there and run #{compile()} (it needs cargo, from https://rustup.rs), or set " <>
-      "DURABLE_HANDOFF_NIF to a directory with libraries built for this machine and compile again."
+      "DURABLE_HANDOFF_NIF to a directory with libraries of this version for this machine and compile again."
   end
 
   defp compile, do: "`mix deps.compile durable_handoff --force`"

@@ -6,6 +6,7 @@ defmodule DurableHandoff.NativeTest do
   import DurableHandoff.OwnDirectory
 
   alias DurableHandoff.{Codec, EngineTerms, Native, NativeError, Options, Report, Store}
+  alias DurableHandoff.Native.Library
 
   @source %{name: "a@h", started_at_ms: nil, generation: nil, region: nil}
   @config EngineTerms.config(%{source: @source})
@@ -120,6 +121,41 @@ defmodule DurableHandoff.NativeTest do
 
       assert elixir(ebin, fake_host <> "IO.inspect DurableHandoff.Supervisor.start_link(name: S)") =~ "{:ok, #PID<"
     end
+  end
+
+  test "a library of another version is refused when it is loaded, not when a drain calls what it lacks" do
+    for {module, name} <- [{Native, "handoff_nif"}, {Store.Native, "store_nif"}] do
+      path = Path.join([:code.priv_dir(:durable_handoff), "native", name])
+
+      stubs =
+        for {function, arity} <- module.__info__(:functions),
+            function not in [:check, :load, :on_load],
+            do: "def #{function}(#{Enum.map_join(1..arity//1, ", ", &"_#{&1}")}), do: :erlang.nif_error(:stub)\n"
+
+      code = """
+      defmodule #{inspect(module)} do
+        def load(version), do: :erlang.load_nif(~c"#{path}", version)
+        #{stubs}
+      end
+      IO.inspect(older: #{inspect(module)}.load("0.0.1"))
+      IO.inspect(without: #{inspect(module)}.load(0))
+      IO.inspect(own: #{inspect(module)}.load("#{Application.spec(:durable_handoff, :vsn)}"))
+      """
+
+      # A VM in which the real module, which loads the library, is not found.
+      output = elixir(Path.dirname(path), code)
+      assert output =~ "older: {:error, {:load, "
+      assert output =~ "without: {:error, {:load, "
+      assert output =~ "own: :ok"
+    end
+
+    assert Exception.message(%NativeError{path: "/p", reason: {:load, ~c"unsuccessful"}}) =~ "of another version"
+  end
+
+  test "a stub that the loaded library does not replace says that the library is of other sources" do
+    assert {:error, %NativeError{path: "/p", reason: :not_loaded} = error} = Library.check({"/p", :not_loaded})
+    assert Library.missing("/p", {:error, error}) == error
+    assert Exception.message(Library.missing("/p", :ok)) =~ "it lacks a function: it was built from other sources"
   end
 
   # The VM logs a warning.

@@ -23,4 +23,9 @@ mod limiter;
 mod plan;
 mod terms;
 
-rustler::init!("Elixir.DurableHandoff.Native");
+rustler::init!("Elixir.DurableHandoff.Native", load = load);
+
+/// The module passes the version that it is of. A drain would otherwise be the first to call what another version lacks.
+fn load(_env: rustler::Env<'_>, version: rustler::Term<'_>) -> bool {
+    version.decode::<&str>().is_ok_and(|version| version == env!("CARGO_PKG_VERSION"))
+}

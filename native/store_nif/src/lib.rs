@@ -242,4 +242,9 @@ impl From<ConditionTerm> for Condition {
     }
 }
 
-rustler::init!("Elixir.DurableHandoff.Store.Native");
+rustler::init!("Elixir.DurableHandoff.Store.Native", load = load);
+
+/// The module passes the version that it is of. A library of another version is refused.
+fn load(_env: Env<'_>, version: Term<'_>) -> bool {
+    version.decode::<&str>().is_ok_and(|version| version == env!("CARGO_PKG_VERSION"))
+}

@@ -6,7 +6,8 @@ defmodule DurableHandoff.Native.Library do
   # @on_load function can run before any other module of the application is loaded.
   #
   # A library that is missing or does not load does not keep an application from booting: the code is accepted,
-  # and its stubs raise DurableHandoff.NativeError.
+  # and its stubs raise DurableHandoff.NativeError. A library of another version, such as an old copy in
+  # DURABLE_HANDOFF_NIF, does not load: it compares the version that it is given with its own.
   #
   # The VM cannot load the library into a second version of the module. So that version is refused: the VM
   # keeps the working code and logs a warning. Otherwise :code.load_file/1 or a relup would replace working
@@ -20,6 +21,11 @@ defmodule DurableHandoff.Native.Library do
   def check({_path, :ok}), do: :ok
   def check({path, {:error, reason}}), do: {:error, NativeError.exception(path: path, reason: reason)}
   def check({path, :not_loaded}), do: {:error, NativeError.exception(path: path, reason: :not_loaded)}
+
+  @doc "The exception of a stub that is called, from the answer of `check/0`."
+  @spec missing(Path.t(), :ok | {:error, Exception.t()}) :: Exception.t()
+  def missing(path, :ok), do: NativeError.exception(path: path, reason: :incomplete)
+  def missing(_path, {:error, error}), do: error
 
   @doc """
   Returns what `call`, which calls the library, returns. The VM puts the arguments of a library's function into
@@ -47,7 +53,8 @@ defmodule DurableHandoff.Native.Library do
       defp load_library do
         path = path()
         # `:reload`: another process has loaded the library and may not have recorded that yet.
-        result = with {:error, {:reload, _text}} <- :erlang.load_nif(String.to_charlist(path), 0), do: :ok
+        loaded = :erlang.load_nif(String.to_charlist(path), unquote(Mix.Project.config()[:version]))
+        result = with {:error, {:reload, _text}} <- loaded, do: :ok
         :persistent_term.put(__MODULE__, {path, result})
       end
 
@@ -60,10 +67,7 @@ defmodule DurableHandoff.Native.Library do
       end
 
       # Raises as `raise` would, and tells compilers and type checkers that this body is replaced at run time.
-      defp missing do
-        {:error, error} = check()
-        :erlang.nif_error(error)
-      end
+      defp missing, do: :erlang.nif_error(DurableHandoff.Native.Library.missing(path(), check()))
 
       # In a script with -pa there is no application: priv is beside the folder of the compiled modules.
       defp path do
