@@ -240,6 +240,27 @@ fn drains_that_number_modules_differently_share_the_limit_of_a_module() {
 }
 
 #[test]
+fn a_drain_that_ends_or_disconnects_returns_its_places_at_a_limited_target() {
+    type End = fn(&mut Service);
+    let ends: [End; 3] = [
+        |service| service.drainer_down(MS(0), &Key { peer: name("a@h"), id: ID }),
+        |service| service.peer_down(MS(0), "a@h"),
+        |service| service.receive(MS(0), &name("a@h"), None, DrainClose { id: ID }.into()),
+    ];
+    for end in ends {
+        let mut service = service();
+        let first = starts(&start_modules(&mut service, "a@h", &["M", "N"], 0, 9, target(0, Some((0, 4.0)))));
+        assert_eq!(first.len(), 4, "as many as fit");
+        // One waits for its next attempt, and keeps its place until then.
+        let (id, attempt, _) = first[0].clone();
+        assert_eq!(starts(&tell(&mut service, MS(0), "a@h", finished(id, attempt, Outcome::RetrySame))), []);
+        end(&mut service);
+        let second = start_modules(&mut service, "b@h", &["M", "N"], 0, 9, target(0, Some((0, 4.0))));
+        assert_eq!(starts(&second).len(), 4);
+    }
+}
+
+#[test]
 fn a_limit_that_one_drain_knows_holds_after_another_drain_sends_a_newer_report() {
     let mut service = service();
     let first = start_modules(&mut service, "a@h", &["M", "N"], 1, 9, target(0, Some((1, 2.0))));
