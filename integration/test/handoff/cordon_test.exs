@@ -3,6 +3,8 @@ defmodule Handoff.CordonTest do
 
   use HandoffCase, nodes: 3
 
+  alias DurableHandoff.Host.Mark
+
   # No heartbeat of DurableServer itself is sent during a test.
   @silent [heartbeat_interval_ms: 600_000, heartbeat_staleness_threshold_ms: 1_800_000]
 
@@ -139,7 +141,7 @@ defmodule Handoff.CordonTest do
     assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
     assert {:error, :draining} = offer_ready(context, b)
     # What that process had done.
-    assert {:ok, :none} = call(b, DurableHandoff.Host.Mark, :uncordon, [context.sup])
+    assert {:ok, :none} = call(b, Mark, :uncordon, [context.sup])
     assert :ok = call(b, DurableHandoff, :uncordon, [context.sup])
     assert {:ready, _receiver} = offer_ready(context, b)
   end
@@ -157,12 +159,25 @@ defmodule Handoff.CordonTest do
     end
   end
 
+  test "a final mark stays, also if an uncordon/1 that began before it dies when it has deleted its row",
+       %{a: a} = context do
+    start_host(a, context.opts)
+    %{ets_table: table} = call(a, Host, :__get_config__, [context.sup])
+    # What is left of the row that DurableServer writes and the one that `Mark.stop/2` writes before.
+    call(a, :ets, :insert, [table, {Mark, :final}])
+
+    for change <- [:repair, :uncordon, :cordon, :repair],
+        do: assert({:ok, :final} = call(a, Mark, change, [context.sup]))
+
+    assert {:error, {:capacity_limit, :node_shutting_down}} = start_here(context, a, "new")
+  end
+
   test "the next Cordon process ends a change that died in the middle", %{a: a} = context do
     start_handoff(context, a)
     %{ets_table: table} = call(a, Host, :__get_config__, [context.sup])
-    call(a, :ets, :insert, [table, {DurableHandoff.Host.Mark, :cordoned}])
+    call(a, :ets, :insert, [table, {Mark, :cordoned}])
     call(a, Process, :exit, [call(a, Process, :whereis, [:"#{context.sup}_handoff_cordon"]), :kill])
-    wait_until(fn -> not call(a, :ets, :member, [table, DurableHandoff.Host.Mark]) end)
+    wait_until(fn -> not call(a, :ets, :member, [table, Mark]) end)
     assert :ok = call(a, DurableHandoff, :cordon, [context.sup])
     assert {:ok, %{cordoned: true}} = status(context, a)
   end
