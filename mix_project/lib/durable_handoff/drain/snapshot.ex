@@ -100,13 +100,16 @@ defmodule DurableHandoff.Drain.Snapshot do
     do: %{snapshot | view: Peers.with_lost(current_view(snapshot), snapshot.view)}
 
   @doc """
-  Adds the answers of `nodes` that were asked again (`DurableHandoff.Drain.Peers`). The numbers of servers
-  stay those of the first answer, because the engine has counted its own moves since then.
+  Adds the answers of `nodes` that were asked again (`DurableHandoff.Drain.Peers`), without those that have gone
+  since they answered. The numbers of servers stay those of the first answer, because the engine has counted its own
+  moves since then.
   """
   @spec answered(t(), [String.t()], Host.Count.t()) :: t()
   def answered(%__MODULE__{} = snapshot, nodes, answers) do
+    nodes = nodes |> Host.connected() |> Enum.map(&Atom.to_string/1)
+
     counts =
-      Enum.reduce(answers, snapshot.counts, fn {name, answer}, counts ->
+      Enum.reduce(Map.take(answers, nodes), snapshot.counts, fn {name, answer}, counts ->
         Map.update(counts, name, answer, &Map.merge(&1, Map.take(answer, [:stopping, :missing])))
       end)
 

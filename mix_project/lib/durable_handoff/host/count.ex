@@ -42,8 +42,8 @@ defmodule DurableHandoff.Host.Count do
   def ask(name, modules, nodes, timeout_ms), do: name |> ask_each(modules, nodes, timeout_ms) |> elem(0)
 
   @doc """
-  The same, with the names of the nodes that did not answer in time. A node without this library does answer,
-  with an error.
+  The same, with the names of the nodes that did not answer, in time or before their connection was lost. A node
+  without this library does answer, with an error.
   """
   @spec ask_each(Host.name(), [module()], [node()], timeout_ms :: pos_integer()) :: {t(), late :: [String.t()]}
   def ask_each(name, modules, nodes, timeout_ms) do
@@ -56,7 +56,8 @@ defmodule DurableHandoff.Host.Count do
           into: %{},
           do: {Atom.to_string(node), answer}
 
-    {known, for({node, {:error, {:erpc, :timeout}}} <- answers, do: Atom.to_string(node))}
+    late = for {node, {:error, {:erpc, why}}} <- answers, why in [:timeout, :noconnection], do: Atom.to_string(node)
+    {known, late}
   end
 
   defp known(%{at_ms: _, prefix: other}, prefix) when other != nil and prefix != nil and other != prefix, do: @absent
