@@ -12,6 +12,8 @@ defmodule DurableHandoff.Leftovers.State do
 
   @most_held 300_000
   @most_remembered 1_000
+  # An offer that was sent before its receiver stood down arrives within the time that its sender waits for answers.
+  @remembered_us 10_000_000
   @first_rest_ms 100
   @longest_rest_ms 5_000
   # See `Pace`.
@@ -19,7 +21,7 @@ defmodule DurableHandoff.Leftovers.State do
 
   @enforce_keys [:supervisor, :options, :starts, :draining?]
   defstruct @enforce_keys ++
-              [adoptions: %{}, monitors: %{}, holder: %{}, queue: :queue.new(), stood_down: MapSet.new()] ++
+              [adoptions: %{}, monitors: %{}, holder: %{}, queue: :queue.new(), stood_down: %{}] ++
               [subscribed_to: nil, ticking?: false, rush_until_us: nil]
 
   @type t :: %__MODULE__{
@@ -31,7 +33,7 @@ defmodule DurableHandoff.Leftovers.State do
           monitors: %{reference() => [reference()]},
           holder: %{term() => reference()},
           queue: :queue.queue({reference(), term()}),
-          stood_down: MapSet.t(pid()),
+          stood_down: %{pid() => at_us :: integer()},
           subscribed_to: nil | {host :: pid() | nil},
           ticking?: boolean(),
           rush_until_us: nil | integer()
@@ -71,8 +73,11 @@ defmodule DurableHandoff.Leftovers.State do
       {:error, :full}
     else
       monitors = for pid <- MapSet.to_list(adoption.earlier) ++ adoption.later, do: Process.monitor(pid)
-      # Receivers that stood down before this offer came.
-      adoption = Enum.reduce(state.stood_down, adoption, &Adoption.without(&2, &1))
+      # Receivers that stood down just before this offer came. One that did so earlier has accepted servers again since
+      # then: otherwise it would not be in the line.
+      since_us = Clock.now_us() - @remembered_us
+      lately = for {pid, at_us} <- state.stood_down, at_us > since_us, do: pid
+      adoption = Enum.reduce(lately, adoption, &Adoption.without(&2, &1))
       {:ok, put(%{state | monitors: Map.put(state.monitors, adoption.id, monitors)}, adoption)}
     end
   end
@@ -105,8 +110,8 @@ defmodule DurableHandoff.Leftovers.State do
   def drop_receiver(state, pid, how) do
     stood_down =
       case how do
-        :gone -> MapSet.delete(state.stood_down, pid)
-        :stood_down -> state.stood_down |> forget_too_many() |> MapSet.put(pid)
+        :gone -> Map.delete(state.stood_down, pid)
+        :stood_down -> state.stood_down |> forget_too_many() |> Map.put(pid, Clock.now_us())
       end
 
     Enum.reduce(Map.keys(state.adoptions), %{state | stood_down: stood_down}, &without(&2, &1, pid))
@@ -398,5 +403,5 @@ defmodule DurableHandoff.Leftovers.State do
 
   defp put(state, adoption), do: %{state | adoptions: Map.put(state.adoptions, adoption.id, adoption)}
 
-  defp forget_too_many(pids), do: if(MapSet.size(pids) >= @most_remembered, do: MapSet.new(), else: pids)
+  defp forget_too_many(pids), do: if(map_size(pids) >= @most_remembered, do: %{}, else: pids)
 end

@@ -137,6 +137,18 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert state |> State.begin(adoption.id) |> entry(adoption.id, "a") |> Map.fetch!(:phase) == :queued
   end
 
+  test "an earlier receiver that stood down long before the offer adopts it: it is not this one's turn", %{state: state} do
+    owner = receiver()
+    adoption = adoption(["a"], [owner, self()])
+    state = State.drop_receiver(state, owner, :stood_down)
+    state = %{state | stood_down: Map.new(state.stood_down, fn {pid, at_us} -> {pid, at_us - 10_000_000} end)}
+    {:ok, state} = State.accept(state, adoption)
+    state = State.begin(state, adoption.id)
+    assert State.held(state) == %{"a" => :pending}
+    # It stands down now.
+    assert state |> State.drop_receiver(owner, :stood_down) |> entry(adoption.id, "a") |> Map.fetch!(:phase) == :queued
+  end
+
   test "an adoption that ended because of a takeover stays ended", %{state: state} do
     owner = receiver()
     [first, second] = Enum.sort([make_ref(), make_ref()])
