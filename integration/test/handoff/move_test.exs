@@ -183,6 +183,28 @@ defmodule Handoff.MoveTest do
     assert {:ok, %{moved: 2}} = await_task(draining)
   end
 
+  test "requested twice at the same time, to different nodes: only the request whose node has it succeeds",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k")
+    :ok = :sys.suspend(pid)
+
+    moves =
+      for {target, asked} <- [{b, 1}, {c, 2}] do
+        move = Task.async(fn -> move(context, a, "k", to: target) end)
+        wait_until(fn -> length(drain_processes(a, [DurableHandoff.Drain])) == asked end)
+        {target, move}
+      end
+
+    :ok = :sys.resume(pid)
+    results = Map.new(moves, fn {target, move} -> {target, await_task(move)} end)
+    [winner] = Map.values(placement(context))
+    [loser] = [b, c] -- [winner]
+    assert {:ok, %{to: ^winner}} = results[winner]
+    asked = Atom.to_string(loser)
+    assert {:error, {:not_moved, %{reason: :lost_race, to: ^asked, runs_on: ^winner}}} = results[loser]
+  end
+
   test "from a cordoned node, and several servers at a time", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = start_servers(context, a, 10)

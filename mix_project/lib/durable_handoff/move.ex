@@ -143,11 +143,15 @@ defmodule DurableHandoff.Move do
   defp ended(result, supervisor, server, to),
     do: result |> outcome(supervisor, server, to) |> announce(supervisor, server)
 
-  defp outcome({:ok, %{moved: 1} = report}, _supervisor, _server, _to) do
+  defp outcome({:ok, %{moved: 1} = report}, _supervisor, _server, to) do
     [{target, 1}] = Map.to_list(report.targets)
     # The node is connected, so its name exists as an atom.
-    target = String.to_existing_atom(target)
-    {:ok, %{from: node(), to: target, gap_ms: report.gap_ms.max, attempts: report.attempts}}
+    runs_on = String.to_existing_atom(target)
+
+    # Another request may have moved it elsewhere at the same time.
+    if to in [nil, target],
+      do: {:ok, %{from: node(), to: runs_on, gap_ms: report.gap_ms.max, attempts: report.attempts}},
+      else: {:error, {:not_moved, %{reason: :lost_race, to: to, error: nil, runs_on: runs_on}}}
   end
 
   defp outcome({:ok, report}, supervisor, server, to) do
