@@ -233,7 +233,8 @@ defmodule DurableHandoff do
 
   Errors:
 
-    * `{:unknown_key, %{given:, did_you_mean:}}`: no node runs it. `did_you_mean`: a key on this node that is near;
+    * `{:unknown_key, %{given:, did_you_mean:}}`: no node runs it, for a second. `did_you_mean`: a key on this node that
+      is near;
     * `{:unknown_node, %{given:, did_you_mean:}}`: no node of that name has a heartbeat;
     * `{:not_moved, %{reason:, to:, error:, runs_on:}}`: `reason` is one of `DurableHandoff.Report`, `:failed`
       (the move ended without a result), or why `to` is no target: `:not_connected`, `:draining` (it is cordoned

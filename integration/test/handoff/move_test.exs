@@ -183,6 +183,18 @@ defmodule Handoff.MoveTest do
     assert {:ok, %{moved: 2}} = await_task(draining)
   end
 
+  test "requested while the server moves: it waits for the new owner", %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    start_known(context, a, 1, c)
+    moving = start_held(context, 1, fn -> move(context, a, "s1", to: b) end)
+    await_none(context, c, "s1")
+    again = Task.async(fn -> move(context, c, "s1", to: c) end)
+    wait_until(fn -> waiting_in(c, DurableHandoff.Client.Call) == 1 or not Process.alive?(again.pid) end)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{to: ^b}} = await_task(moving)
+    assert {:ok, %{from: ^b, to: ^c}} = await_task(again)
+  end
+
   test "requested twice at the same time, to different nodes: only the request whose node has it succeeds",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)

@@ -7,7 +7,7 @@ defmodule DurableHandoff.Move do
   # server was stopped, the server is started again at once where DurableServer places it. A server that ended
   # by itself or was deleted is not started again.
 
-  alias DurableHandoff.{Apart, Clock, Deadline, Drain, Host, Log, Options, Schema, Status}
+  alias DurableHandoff.{Apart, Client, Clock, Deadline, Drain, Host, Log, Options, Schema, Status}
   alias DurableHandoff.Host.{Count, Registry, View}
 
   require Schema
@@ -29,6 +29,8 @@ defmodule DurableHandoff.Move do
   # The most names to compare; each takes microseconds.
   @most_compared 10_000
   @ask_ms 500
+  # A move without delays, such as a slow `terminate/2`, takes less.
+  @owner_ms 1_000
 
   @schema [
     to: [
@@ -69,7 +71,7 @@ defmodule DurableHandoff.Move do
   end
 
   defp hop(supervisor, key, options, hops) do
-    case Host.lookup(supervisor, key) do
+    case Host.lookup(supervisor, key) || await(supervisor, key) do
       nil ->
         if Host.whereis(supervisor), do: unknown_key(supervisor, key), else: {:error, :supervisor_not_running}
 
@@ -81,6 +83,14 @@ defmodule DurableHandoff.Move do
           {:error, {:unknown_key, _here_again}} when hops > 1 -> hop(supervisor, key, options, hops - 1)
           result -> result
         end
+    end
+  end
+
+  # While a server moves, and for a moment afterwards, this node's registry has no owner of it.
+  defp await(supervisor, key) do
+    case Client.await(supervisor, key, timeout: @owner_ms) do
+      {:ok, pid} -> if node(pid) == node(), do: {:here, pid}, else: {:elsewhere, pid}
+      {:error, _no_owner} -> nil
     end
   end
 
