@@ -243,7 +243,8 @@ defmodule DurableHandoff do
       again when it has stopped); `nil`: none yet, DurableServer starts it
       at its next sweep, or the server has ended by itself (`:gone`);
     * `:draining`: the server's node drains;
-    * `{:owner_failed, %{node:, reason:}}`: the server's node could not be asked, or its release cannot move one;
+    * `{:owner_failed, %{node:, reason:}}`: the server's node could not be asked, its release cannot move one, or no
+      Drainer runs there (`:no_drainer`);
     * `:no_drainer`, `:supervisor_not_running`.
 
   Raises `ArgumentError` when an option is wrong, or `key` is not a string.

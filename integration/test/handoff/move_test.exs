@@ -195,6 +195,16 @@ defmodule Handoff.MoveTest do
     assert {:ok, %{from: ^b, to: ^c}} = await_task(again)
   end
 
+  test "the server runs on a node without a Drainer: the error names that node", %{a: a, b: b} = context do
+    start_handoff(context, a)
+    start_host(b, context.opts)
+    await_heartbeats([a, b], context.sup)
+    pid = start_server(context, b, Counter, "k")
+    await_on(context, a, "k", b)
+    assert {:error, {:owner_failed, %{node: ^b, reason: :no_drainer}}} = move(context, a, "k", to: a)
+    assert whereis(context, b, "k") == pid
+  end
+
   test "requested twice at the same time, to different nodes: only the request whose node has it succeeds",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)

@@ -95,7 +95,11 @@ defmodule DurableHandoff.Move do
   end
 
   defp there(node, supervisor, key, options) do
-    :erpc.call(node, __MODULE__, :as_owner, [supervisor, key, options], options.timeout_ms + @margin_ms)
+    case :erpc.call(node, __MODULE__, :as_owner, [supervisor, key, options], options.timeout_ms + @margin_ms) do
+      # Only the plain supervisor runs there.
+      {:error, :no_drainer} -> {:error, {:owner_failed, %{node: node, reason: :no_drainer}}}
+      result -> result
+    end
   catch
     # The release has no such function, the connection was lost, or the time limit passed.
     _kind, reason -> {:error, {:owner_failed, %{node: node, reason: reason}}}
