@@ -4,6 +4,17 @@ defmodule Handoff.NoTargetTest do
   use HandoffCase, nodes: 2
 
   @tag guarantee: "A drain never makes things worse than no drain"
+  test "the only other node was cordoned a moment ago: nothing is done", %{a: a, b: b} = context do
+    start_cluster(context, heartbeat_interval_ms: 10_000)
+    start_server(context, a, Counter, "k")
+    # Only the mark: no node has been told.
+    {:ok, :cordoned} = call(b, DurableHandoff.Host.Mark, :cordon, [context.sup])
+    # The first answer loads code, and has half a second for it.
+    wait_until(fn -> match?({:ok, %{moves: []}}, call(a, DurableHandoff, :plan, [context.sup])) end)
+    assert drain(context, a) == {:error, :no_peers}
+    assert {:ok, %{cordoned: false}} = status(context, a)
+  end
+
   test "no other node", %{a: a} = context do
     start_handoff(context, a)
     pid = start_server(context, a, Counter, "k")

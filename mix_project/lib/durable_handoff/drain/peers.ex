@@ -74,11 +74,14 @@ defmodule DurableHandoff.Drain.Peers do
   @spec in_reach(Host.View.t()) :: [String.t()]
   def in_reach(view), do: for(node <- healthy(view), node.connected, do: node.name)
 
-  @doc "The names of the nodes that could take servers, without those on which no such supervisor runs. Takes at most #{@ask_ms} ms."
+  @doc """
+  The names of the nodes that could take servers, without those that answer that no such supervisor runs there, or that
+  it takes none. Takes at most #{@ask_ms} ms.
+  """
   @spec that_may_take_servers(Host.name()) :: [String.t()]
   def that_may_take_servers(supervisor) do
     names = in_reach(Host.View.build(supervisor, [], []))
-    names -- Host.Count.absent(Host.Count.ask(supervisor, [], Host.connected(names), @ask_ms))
+    names -- Host.Count.stopping(Host.Count.ask(supervisor, [], Host.connected(names), @ask_ms))
   end
 
   @doc """

@@ -71,6 +71,10 @@ defmodule DurableHandoff.Host.Count do
   @spec absent(t()) :: [String.t()]
   def absent(answers), do: for({name, %{absent: true}} <- answers, do: name)
 
+  @doc "The nodes that answered that they take no servers, also those without such a supervisor."
+  @spec stopping(t()) :: [String.t()]
+  def stopping(answers), do: for({name, %{stopping: true}} <- answers, do: name)
+
   @doc "The nodes that answered that their supervisor has another store than this node's, by its identity `own`."
   @spec elsewhere(t(), own :: nil | String.t()) :: [String.t()]
   def elsewhere(answers, own), do: for({name, %{storage: other}} <- answers, other not in [nil, own], do: name)
