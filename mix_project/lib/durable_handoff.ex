@@ -243,6 +243,7 @@ defmodule DurableHandoff do
       again when it has stopped); `nil`: none yet, DurableServer starts it
       at its next sweep, or the server has ended by itself (`:gone`);
     * `:draining`: the server's node drains;
+    * `:calling_self`: a server cannot move itself inside a callback, where it cannot be stopped; start a process for it;
     * `{:owner_failed, %{node:, reason:}}`: the server's node could not be asked, its release cannot move one, or no
       Drainer runs there (`:no_drainer`);
     * `:no_drainer`, `:supervisor_not_running`.
@@ -251,7 +252,8 @@ defmodule DurableHandoff do
   """
   @spec move(atom(), String.t(), keyword()) ::
           {:ok, %{from: node(), to: node(), gap_ms: number(), attempts: non_neg_integer()}}
-          | {:error, :draining | absent() | {:unknown_key | :unknown_node | :owner_failed | :not_moved, map()}}
+          | {:error,
+             :draining | :calling_self | absent() | {:unknown_key | :unknown_node | :owner_failed | :not_moved, map()}}
   def move(supervisor, key, options \\ []), do: supervisor |> name!() |> Move.run(key, options)
 
   @doc """

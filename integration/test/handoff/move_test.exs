@@ -195,6 +195,14 @@ defmodule Handoff.MoveTest do
     assert {:ok, %{from: ^b, to: ^c}} = await_task(again)
   end
 
+  test "requested by the server itself, which could not be asked to stop: refused", %{a: a} = context do
+    start_cluster(context)
+    pid = start_server(context, a, Counter, "k")
+    move = {:apply, DurableHandoff, :move, [context.sup, "k"]}
+    assert {:error, :calling_self} = GenServer.call(pid, move, 60_000)
+    assert whereis(context, a, "k") == pid
+  end
+
   test "the server runs on a node without a Drainer: the error names that node", %{a: a, b: b} = context do
     start_handoff(context, a)
     start_host(b, context.opts)

@@ -15,6 +15,7 @@ defmodule DurableHandoff.Move do
   @type moved :: %{from: node(), to: node(), gap_ms: number(), attempts: non_neg_integer()}
   @type error ::
           :draining
+          | :calling_self
           | :no_drainer
           | :supervisor_not_running
           | Status.unknown()
@@ -74,6 +75,9 @@ defmodule DurableHandoff.Move do
     case Host.lookup(supervisor, key) || await(supervisor, key) do
       nil ->
         if Host.whereis(supervisor), do: unknown_key(supervisor, key), else: {:error, :supervisor_not_running}
+
+      {:here, pid} when pid == self() ->
+        {:error, :calling_self}
 
       {:here, pid} ->
         here(supervisor, key, pid, options)

@@ -4,7 +4,8 @@ defmodule Servers.Counter do
 
   Keys of its `initial_state`: `count:`, `profile:` (any JSON-like map), `permanent:` (default true), `meta:`
   (its public metadata, with atom keys). Calls: `:get`, `:add` (stored at the next sync), `:add_sync` (stored
-  before the reply), `{:put, key, value}`, `:node`. Cast: `{:tell, pid}` sends that process `{:told, node}`.
+  before the reply), `{:put, key, value}`, `:node`, `{:apply, module, function, args}` (inside the callback).
+  Cast: `{:tell, pid}` sends that process `{:told, node}`.
   """
 
   use DurableServer, vsn: 1
@@ -40,6 +41,7 @@ defmodule Servers.Counter do
   def handle_call(:add, _from, state), do: add(state, [])
   def handle_call(:add_sync, _from, state), do: add(state, [:sync])
   def handle_call({:put, key, value}, _from, state), do: {:reply, :ok, put_in(state.profile[key], value)}
+  def handle_call({:apply, module, function, args}, _from, state), do: {:reply, apply(module, function, args), state}
   def handle_call({:stop, reason}, _from, state), do: {:stop, reason, :ok, state}
   def handle_call(:crash, _from, _state), do: raise("told to crash")
 
