@@ -227,6 +227,22 @@ defmodule Handoff.LeftoversTest do
     assert Map.keys(placement(context, [b, c])) -- ["blocker"] == ["s3"]
   end
 
+  test "the source is uncordoned: other nodes let go of what runs there, and a server that it was stopping starts again",
+       %{a: a, b: b, c: c} = context do
+    start_uneven(context, a, [b, c])
+    [one, two] = start_servers(context, a, 2, Counter, %{permanent: false})
+    block_drain(context, a)
+    assert {:ok, %{left: %{deadline: 3}, adopted_later: 3}} = drain(context, a)
+    :ok = call(a, DurableHandoff, :uncordon, [context.sup])
+    await_idle(context, [b, c])
+    :ok = GenServer.call(whereis(context, a, one), {:stop, :normal})
+    blocker = whereis(context, a, "blocker")
+    unblock(a)
+    await_down(blocker)
+    wait_until(fn -> Enum.sort(Map.keys(placement(context))) == ["blocker", two] end)
+    assert placement(context)[two] == a
+  end
+
   @tag guarantee: "Nothing runs twice"
   test "drain/2 and a later shutdown offer the same servers: each starts once", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])

@@ -92,6 +92,7 @@ defmodule DurableHandoff.Cordon do
       {:ok, :none} when before == :cordoned ->
         Log.info(:uncordoned, supervisor, "this node is not cordoned any more: it takes servers again")
         Telemetry.mark(supervisor, :none)
+        Leftovers.Message.resumed(supervisor)
         {:reply, :ok, announce(%{state | joins: 0})}
 
       {:ok, :none} ->

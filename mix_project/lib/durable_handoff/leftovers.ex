@@ -32,8 +32,8 @@ defmodule DurableHandoff.Leftovers do
   #                                        │   └── still up ───────────────────┼───────────┤
   #                                        └────── locked by a dead node ──────┴───────────┘
   #
-  # A server that stops by itself, gracefully, within these five minutes on a node that was drained but not
-  # shut down is adopted, too, and started elsewhere once.
+  # A server that stops by itself, gracefully, within these five minutes on a node that was drained but neither
+  # shut down nor uncordoned is adopted, too, and started elsewhere once.
 
   use GenServer
 
@@ -104,6 +104,7 @@ defmodule DurableHandoff.Leftovers do
   defp handle(message, state) do
     case Message.read(message) do
       :stand_down -> State.stand_down(state)
+      {:resumed, source} -> State.resumed(state, source)
       {:stood_down, pid} -> State.drop_receiver(state, pid, :stood_down)
       {:forwarded, id, keys} -> State.forwarded(state, id, keys)
       {:settled, id} -> State.settled(state, id)

@@ -70,5 +70,6 @@ defmodule DurableHandoff.BetweenNodesTest do
     assert_received {:"Elixir.DurableHandoff.Leftovers", {:stood_down, ^me}}
     assert_received {:"Elixir.DurableHandoff.Leftovers", {:pass, ^id, ["k"]}}
     assert_received {:"Elixir.DurableHandoff.Leftovers", {:settled, ^id}}
+    assert Message.read({:"Elixir.DurableHandoff.Leftovers", {:resumed, :app@host}}) == {:resumed, :app@host}
   end
 end

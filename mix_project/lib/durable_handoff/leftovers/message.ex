@@ -59,9 +59,15 @@ defmodule DurableHandoff.Leftovers.Message do
   @spec settled(pid(), reference()) :: :ok
   def settled(receiver, id), do: tell(receiver, {:settled, id})
 
+  @doc "Tells the receivers of connected nodes that this node goes on: it is uncordoned."
+  @spec resumed(Host.name()) :: :ok
+  def resumed(supervisor),
+    do: Enum.each(Node.list(), &:erlang.send({name(supervisor), &1}, {@tag, {:resumed, node()}}, [:noconnect]))
+
   @doc "Decodes a message that a receiver got."
   @spec read(term()) ::
           :stand_down
+          | {:resumed, node()}
           | {:stood_down, pid()}
           | {:forwarded, term(), [term()]}
           | {:settled, term()}
@@ -69,6 +75,7 @@ defmodule DurableHandoff.Leftovers.Message do
   def read({@tag, :stand_down}), do: :stand_down
   def read({@tag, {:stood_down, pid}}) when is_pid(pid), do: {:stood_down, pid}
   def read({@tag, {:pass, id, keys}}) when is_list(keys), do: {:forwarded, id, keys}
+  def read({@tag, {:resumed, node}}) when is_atom(node), do: {:resumed, node}
   def read({@tag, {:settled, id}}), do: {:settled, id}
   def read(_other), do: :unknown
 

@@ -105,6 +105,23 @@ defmodule DurableHandoff.Leftovers.State do
 
   def settled(state, _id), do: state
 
+  @doc "`source` was uncordoned: what still runs there stays."
+  @spec resumed(t(), node()) :: t()
+  def resumed(%{supervisor: supervisor} = state, source) do
+    stays? = &Takeover.at_source?(supervisor, &1, source)
+
+    Enum.reduce(state.adoptions, state, fn
+      {id, %{source: ^source} = adoption}, state ->
+        adoption = %{adoption | pending: Enum.reject(adoption.pending, fn {key, _module} -> stays?.(key) end)}
+        staying = adoption |> Adoption.waiting() |> Enum.filter(stays?)
+        # The last one may end the adoption.
+        Enum.reduce(staying, put(state, adoption), &settle(&2, id, &1, :running)) |> close(id)
+
+      _of_another_node, state ->
+        state
+    end)
+  end
+
   @doc "Another receiver is gone, or starts nothing more."
   @spec drop_receiver(t(), pid(), :gone | :stood_down) :: t()
   def drop_receiver(state, pid, how) do
