@@ -252,7 +252,10 @@ defmodule DurableHandoff.Operator do
     do: {:invalid, ["no other node could take its servers: nothing would move, and this node would only be cordoned"]}
 
   defp refusal(:cordoned), do: {:invalid, ["it is cordoned: drain it instead, or uncordon it first"]}
-  defp refusal(:stopping), do: {:invalid, ["the node shuts down: its mark cannot be taken back"]}
+
+  defp refusal(:stopping),
+    do: {:invalid, ["the node shuts down: it moves its servers itself, and its mark cannot be taken back"]}
+
   defp refusal(:draining), do: {:invalid, ["it drains now: uncordon it when the drain has ended"]}
   defp refusal(:no_supervisors), do: {:invalid, ["no supervisor with a DurableHandoff.Drainer runs on #{node()}"]}
 

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use handoff_core::Progress;
+use handoff_core::config::MAX_TOLERANCE;
 use handoff_wire::{Message, RebalanceRequest};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -39,10 +40,10 @@ pub struct RebalanceFlags {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub timeout_ms: Option<u64>,
     /// How much of its share a node may carry above it before it moves any server, such as 0.1 [default: the supervisors']
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = tolerance)]
     pub tolerance: Option<f64>,
     /// A node with fewer servers moves none [default: the supervisors']
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=10_000_000))]
     pub min_servers: Option<u32>,
     /// How many servers begin to move in a second on each node [default: the supervisors']
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -53,6 +54,11 @@ pub struct RebalanceFlags {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= MAX_TOLERANCE);
+    number.ok_or_else(|| format!("takes a number above 0 and at most {MAX_TOLERANCE}"))
 }
 
 impl RebalanceFlags {
@@ -186,6 +192,14 @@ fn sum<'a>(all: impl Iterator<Item = &'a Progress>) -> Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tolerance_that_no_node_would_accept_is_refused_at_once() {
+        for text in ["0", "-0.1", "10.1", "nan", "inf", "much"] {
+            assert!(tolerance(text).is_err(), "{text}");
+        }
+        assert_eq!((tolerance("0.05"), tolerance("10")), (Ok(0.05), Ok(10.0)));
+    }
 
     #[test]
     fn inconsistent_numbers_of_nodes_are_added_without_overflow() {

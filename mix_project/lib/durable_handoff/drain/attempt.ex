@@ -12,8 +12,8 @@ defmodule DurableHandoff.Drain.Attempt do
   #     even after DurableServer has stopped. A store that fails is asked again until the reservation has run
   #     out, within a minute. (A VM that ends before can leave one until then.)
   #   * A server that a rebalance has stopped and gives up is started again where DurableServer places it: its node goes
-  #     on. So is one of a move that is over; before that the move itself does so. And so is one of a drain that is over, if the
-  #     node is uncordoned by then; before that other nodes do so.
+  #     on. So is one of a move that is over; before that the move itself does so. And so is one of a drain that is
+  #     over, if the node is uncordoned by then; before that other nodes do so.
   #
   #     start ── attempt ──┬── moved, gone, lost race, untouched, not storable ► end
   #                ▲       ├── displaced, retry same ──► hold ──┬── :release ──► clear the reservation, answer, end
