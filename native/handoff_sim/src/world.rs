@@ -171,12 +171,18 @@ impl World {
     }
 
     fn run(mut self) -> Outcome {
-        while self.open > 0 || self.drains.iter().any(|drain| drain.over.is_none()) {
-            let Some(due) = self.queue.advance() else { break };
-            self.events += 1;
+        while let Some(due) = self.next_due() {
             self.happen(due);
         }
         self.into_outcome()
+    }
+
+    /// The next event, until all drains and attempts have ended.
+    fn next_due(&mut self) -> Option<Due> {
+        let goes_on = self.open > 0 || self.drains.iter().any(|drain| drain.over.is_none());
+        let due = goes_on.then(|| self.queue.advance()).flatten()?;
+        self.events += 1;
+        Some(due)
     }
 
     fn now(&self) -> Micros {

@@ -135,8 +135,40 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::random;
-    use crate::world::START;
+    use crate::scenario::named::Named;
+    use crate::scenario::{Faults, Scenario, random};
+    use crate::world::{Due, START, Step};
+
+    /// The rules that a drain with these faults breaks, whose first attempt, on server 0, goes to `step` at once.
+    fn broken_by(faults: Faults, step: &Step) -> Vec<Rule> {
+        let named = Named { weather: &[], ..*Named::find("slow-store").expect("its name") };
+        let mut world = World::new(Scenario { faults, ..named.scenario(1) }, false);
+        while let Some(due) = world.next_due() {
+            let first =
+                |token: usize| world.attempts[token].as_ref().is_some_and(|at| (at.server, at.number) == (0, 1));
+            match due {
+                Due::Attempt(token, Step::Begin) if first(token) => world.happen(Due::Attempt(token, step.clone())),
+                due => world.happen(due),
+            }
+        }
+        world.into_outcome().broken.iter().map(|violation| violation.rule).collect()
+    }
+
+    #[test]
+    fn a_server_that_is_left_although_nothing_went_wrong_is_reported() {
+        assert_eq!(broken_by(Faults::default(), &Step::Begin), []);
+        assert_eq!(broken_by(Faults::default(), &Step::GiveUp(handoff_core::Outcome::Gone)), [Rule::Complete]);
+    }
+
+    #[test]
+    fn a_server_that_is_stopped_while_its_state_is_nowhere_in_the_store_is_reported() {
+        for (step, stop_fails) in [(Step::Written(false), 0.0), (Step::Terminated, 1.0)] {
+            let reported = |unsynced| {
+                broken_by(Faults { unsynced, stop_fails, ..Faults::default() }, &step).contains(&Rule::State)
+            };
+            assert_eq!((reported(0.0), reported(1.0)), (false, true), "{step:?}");
+        }
+    }
 
     #[test]
     fn a_reservation_that_the_store_refused_to_clear_excuses_no_other() {

@@ -74,24 +74,14 @@ impl World {
             }
             Step::Synced(false) => self.end(token, Outcome::Untouched(Blame::Store)),
             Step::Terminated if self.random.chance(self.scenario.faults.stop_fails) => {
-                self.servers.stop(server, true, self.queue.now(), &mut self.cluster);
-                self.end(token, Outcome::StopFailed);
+                self.stopped_unwritten(token, Outcome::StopFailed);
             }
             Step::Terminated => self.ask_store(token, Step::Written),
             Step::Written(true) => {
                 self.servers.stop(server, true, self.queue.now(), &mut self.cluster);
                 self.ask_store(token, Step::Read);
             }
-            Step::Written(false) => {
-                // The server is still stored as running here, so no other node starts it.
-                self.servers.stop(server, true, self.queue.now(), &mut self.cluster);
-                if self.servers.get(server).unsynced {
-                    let (at, drain) = (self.now(), self.attempts[token].as_ref().map_or(0, |attempt| attempt.drain));
-                    let detail = format!("server {server} was stopped, and its state was nowhere in the store");
-                    self.drains[drain].checker.breach(at, Rule::State, detail);
-                }
-                self.end(token, Outcome::NotStored);
-            }
+            Step::Written(false) => self.stopped_unwritten(token, Outcome::NotStored),
             Step::Read(false) => self.end(token, Outcome::Displaced(Blame::Store)),
             Step::Read(true) if !self.cluster.node(target).connected => {
                 self.end(token, Outcome::Displaced(Blame::Target));
@@ -145,6 +135,18 @@ impl World {
         } else {
             self.queue.after(takes, Due::Attempt(token, Step::Terminated));
         }
+    }
+
+    /// The server is down without its final write. It is still stored as running here, so no other node starts it.
+    fn stopped_unwritten(&mut self, token: usize, outcome: Outcome) {
+        let Some(attempt) = &self.attempts[token] else { return };
+        let (at, drain, server) = (self.now(), attempt.drain, attempt.server);
+        self.servers.stop(server, true, at, &mut self.cluster);
+        if self.servers.get(server).unsynced {
+            let detail = format!("server {server} was stopped, and its state was nowhere in the store");
+            self.drains[drain].checker.breach(at, Rule::State, detail);
+        }
+        self.end(token, outcome);
     }
 
     /// Sends the erpc to the target.
