@@ -105,7 +105,9 @@ defmodule DurableHandoff.Options do
       doc:
         "how long a drain that has no target waits for one. No running server is stopped meanwhile. `nil`: 5,000 while a " <>
           "node is known that was lost or is not connected, else 0",
-      change: "when a deploy stops the old node before it starts the new one. At most `timeout_ms`",
+      change:
+        "when the only other node is one that starts while this one stops. It does not help where the platform starts it " <>
+          "only when this one is gone. At most `timeout_ms`",
       example: 20_000
     ],
     reconnect: [
