@@ -19,8 +19,8 @@ defmodule DurableHandoff do
   ## Guarantees
 
     * **A drain never makes things worse than no drain.** A server is stopped only when a healthy, connected
-      node that is not draining has room for it. If it then finds no place, its reservation is cleared at once,
-      and another node starts it. A server that was not stopped stays as it was until the graceful shutdown.
+      node that is not draining has room for it. If it then finds no place, it is released at once, and another
+      node starts it. A server that was not stopped stays as it was until the graceful shutdown.
     * **The node never waits longer than `timeout_ms`**, whatever fails.
     * **At most `max_concurrency` servers are down at any time** because of a drain.
     * **Nothing runs twice.** Every start is DurableServer's own conditional claim.
@@ -29,15 +29,16 @@ defmodule DurableHandoff do
       (`DurableHandoff.Client`).
     * **Nothing is lost that a graceful shutdown would have kept.** All servers store their state before any
       is moved, and each again before it is stopped.
-    * The report and the log name each failure with its reason.
+
+  Not guaranteed: that every server moves. The report counts those that stayed, by reason.
 
   ## A drain, step by step
 
     1. The node learns that it is to stop, from SIGTERM, `bin/my_app stop` or `prepare_stop/0`. It marks itself
        as draining, so that other nodes send it no servers, and has all its servers store their state while they
        run.
-    2. Its supervisors stop their children, last to first. The drain starts when the Drainer's supervisor is
-       told to stop.
+    2. Its supervisors stop their children, last to first. The drain starts when it is the turn of
+       `DurableHandoff.Drainer`, which was started right after `DurableServer.Supervisor`.
     3. The drain takes a snapshot of the servers and of the other nodes. The Rust engine in this VM, or a Rust
        node that runs the same engine for all draining nodes, decides which server moves where and when.
     4. For each move, a process asks DurableServer to move the server, and reports the outcome to the engine.
@@ -106,8 +107,10 @@ defmodule DurableHandoff do
   which waits for a node.
 
   Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here),
-  `:supervisor_not_running`, `:overdue` (the node shuts down meanwhile, or the drain hangs), `{:invalid, texts}` or
-  `{:drain_failed, reason}`. Raises `ArgumentError` when an option is wrong.
+  `:supervisor_not_running`, `:overdue` (the node shuts down meanwhile, or the drain hangs), `{:drain_failed, reason}`
+  (its process crashed), or `{:invalid, texts}`: the engine refused what it was given, and nothing was moved. Each text
+  names what and the limit (10,000,000 servers, 20,000 nodes, 64 sticky levels). After both the node stays cordoned.
+  Raises `ArgumentError` when an option is wrong.
 
       {:ok, report} = DurableHandoff.drain(MyApp.Durable, timeout_ms: 60_000)
       IO.puts(report)
@@ -156,8 +159,8 @@ defmodule DurableHandoff do
   another way, or before SIGTERM. Calling it again is harmless. It needs the application `:durable_handoff` to run, as
   it does unless a dependency has `runtime: false`: without it no supervisor is marked.
 
-  **This cannot be undone:** other nodes send no servers here until the VM is restarted. A supervisor starts none until it
-  is restarted.
+  **This cannot be undone:** other nodes send no servers here until the VM is restarted, and a supervisor of this VM starts
+  none until that supervisor is restarted.
 
   Returns within about five seconds. Errors:
 
@@ -281,7 +284,8 @@ defmodule DurableHandoff do
 
   Errors: `:draining` (this node drains), `:cordoned` (drain it instead), `:stopping`, `:no_drainer`,
   `:supervisor_not_running`, `:overdue` (a drain or a shutdown came, and moves in flight continue by
-  themselves; or it hangs), `{:drain_failed, reason}`, `{:invalid, texts}`. Raises `ArgumentError` when an option is wrong.
+  themselves; or it hangs), `{:drain_failed, reason}` and `{:invalid, texts}` (see `drain/2`). Raises `ArgumentError` when
+  an option is wrong.
   """
   @spec rebalance(atom(), keyword()) ::
           {:ok, Report.t() | Plan.t() | :started | :joined}
@@ -293,7 +297,7 @@ defmodule DurableHandoff do
   Changes nothing.
 
   Works for every `DurableServer.Supervisor` on this node. One without a Drainer is planned with the default
-  options.
+  options. Errors: `:supervisor_not_running`, and `{:invalid, texts}` (see `drain/2`).
 
       {:ok, plan} = DurableHandoff.plan(MyApp.Durable)
       IO.puts(plan)

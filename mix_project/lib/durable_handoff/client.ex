@@ -76,8 +76,8 @@ defmodule DurableHandoff.Client do
 
   These answers end the call at once: `:ignore`, `{:bad_init_return, _}` or an exception of the server's own
   `init`; `:cordoned`, `:permanently_crashed`, `:not_found`; a stored state that cannot be read; a module that
-  does not exist; arguments that DurableServer refuses. They end only the calls that gave the same module, unless no
-  other can succeed; another caller's is then tried.
+  does not exist; arguments that DurableServer refuses. `:cordoned` and `:permanently_crashed` end all calls of that key.
+  The others end only the calls that gave the same module; that of another caller who waits is tried next.
 
   ## Guarantees
 

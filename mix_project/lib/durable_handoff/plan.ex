@@ -17,8 +17,8 @@ defmodule DurableHandoff.Plan do
     * `timeout_ms`: the time that the drain would have;
     * `estimate`: `nil` when there is nothing to move or the store did not answer. Else a map: `round_trip_ms` of
       one request, `drain_ms` (right within a factor of two), and `fit`, how many servers move within `timeout_ms`.
-      Slow callbacks are not part of it, and writes that are much slower than reads only with
-      `DurableHandoff.Store`.
+      Slow callbacks are not part of it. Writes count as slow as reads, except with `DurableHandoff.Store`, which
+      measures them.
 
   Other nodes can change before the drain, and drains of other nodes are not known in advance.
   """

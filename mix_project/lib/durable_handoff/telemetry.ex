@@ -85,8 +85,9 @@ defmodule DurableHandoff.Telemetry do
   (`{:moved, nil | node}`, `:retry_same`, `:stopping`, `{:displaced, blame}`, `:untouched`,
   `{:untouched, blame}`, `:gone`, `:lost_race`, `:not_stored`, `:stop_failed`, `:not_storable`).
   `:retry_same`: the target's registry lags, which is no error. `:untouched`: the server still runs here;
-  `:displaced`: it is stopped and has no place yet. `blame` is what failed: `:target`, `:server`, `:store` or
-  `:unknown`.
+  `:stopping`: it was told to stop and has not; `:displaced`: it is stopped and has no place yet. `blame` is what failed:
+  `:target`, `:server`, `:store` or `:unknown`. `:not_stored`: its final write failed; `:stop_failed`: its `terminate/2`
+  raised. The others are reasons of `DurableHandoff.Report`.
 
   ### `[:durable_handoff, :attempt, :exception]`
 
