@@ -42,10 +42,28 @@ fn run_all(args: &Args) -> anyhow::Result<bool> {
     }
     let first_seed = args.seed.map_or_else(seed, Ok)?;
     writeln!(out, "seed {first_seed}")?;
+    let mut shown = Vec::new();
+    let ended = each(args, &faults, first_seed, &mut shown);
+    // Files are written first: a closed pipe must not lose the results of minutes. Nor must an interrupt.
+    if let (Some(path), false) = (&args.json, shown.is_empty()) {
+        write(path, &serde_json::to_string_pretty(&shown)?)?;
+    }
+    if let (Some(path), true) = (&args.write_docs, ended.is_ok()) {
+        write(path, &page(&faults, &shown, &real))?;
+    }
+    write!(out, "{}", closing(&faults, &shown))?;
+    for failed in shown.iter().filter(|run| !run.passed()) {
+        writeln!(out, "{}, seed {}: {}", failed.fault, failed.seed, failed.line())?;
+    }
+    ended?;
+    Ok(shown.iter().all(Shown::passed))
+}
+
+/// Runs each fault, and adds the results to `shown`.
+fn each(args: &Args, faults: &[&Fault], first_seed: u64, shown: &mut Vec<Shown>) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen()?;
     let progress = Progress::to_stderr();
-    let mut shown = Vec::new();
-    for fault in &faults {
+    for fault in faults {
         for n in 0..args.times {
             let line = progress.line(format!("{} {}", fault.name, n + 1));
             let outcome = one(args, fault, first_seed.wrapping_add(n.into()), &interrupt, &line)?;
@@ -53,18 +71,7 @@ fn run_all(args: &Args) -> anyhow::Result<bool> {
             shown.push(outcome);
         }
     }
-    // Files are written first: a closed pipe must not lose the results of minutes.
-    if let Some(path) = &args.json {
-        write(path, &serde_json::to_string_pretty(&shown)?)?;
-    }
-    if let Some(path) = &args.write_docs {
-        write(path, &page(&faults, &shown, &real))?;
-    }
-    write!(out, "{}", closing(&faults, &shown))?;
-    for failed in shown.iter().filter(|run| !run.passed()) {
-        writeln!(out, "{}, seed {}: {}", failed.fault, failed.seed, failed.line())?;
-    }
-    Ok(shown.iter().all(Shown::passed))
+    Ok(())
 }
 
 /// The results of earlier runs.

@@ -59,15 +59,21 @@ pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progres
     })
 }
 
-/// Processes that only compute, until they are dropped.
+/// Processes that only compute, until they are dropped or this process has ended.
 fn busy(count: u32, paths: &Paths) -> Result<Vec<Process>> {
     let start = |number| {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "while :; do :; done"]);
-        Process::spawn(shell, &paths.logs.join(format!("busy-{number}.log")))
+        Process::spawn(computing(std::process::id()), &paths.logs.join(format!("busy-{number}.log")))
             .map_err(Error::io("starting a process that computes"))
     };
     (0..count).map(start).collect()
+}
+
+/// Computes for as long as a process lives. Looks for it several times a second, by a builtin of the shell.
+fn computing(pid: u32) -> Command {
+    let mut shell = Command::new("sh");
+    let some = "n=0; while [ $n -lt 100000 ]; do n=$((n + 1)); done";
+    shell.args(["-c", &format!("while kill -0 {pid} 2>/dev/null; do {some}; done")]);
+    shell
 }
 
 /// The settings of `integration/demo --quick --scenario drain`, changed where the measurement requires it.
@@ -95,10 +101,31 @@ fn settings(args: &Args, shape: Shape, contender: Contender) -> Settings {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::settings::{CallKind, Scenario};
     use crate::store::Store;
     use crate::variant::Executor;
+
+    #[test]
+    fn a_process_that_computes_ends_with_the_one_that_started_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let bound = Instant::now() + Duration::from_secs(60);
+        let until = |what: &str, condition: &mut dyn FnMut() -> bool| {
+            while !condition() {
+                assert!(Instant::now() < bound, "{what}");
+                std::thread::yield_now();
+            }
+        };
+        let mut sleep = Command::new("sleep");
+        sleep.arg("1000");
+        let starter = Process::spawn(sleep, &dir.path().join("starter.log")).unwrap();
+        let mut computes = Process::spawn(computing(starter.id()), &dir.path().join("computes.log")).unwrap();
+        until("it does not compute", &mut || computes.cpu_ms().is_some());
+        drop(starter);
+        until("it still computes", &mut || computes.status().unwrap().is_some());
+    }
 
     #[test]
     fn a_stream_has_its_own_number_and_the_shape_decides_the_store() {
