@@ -36,11 +36,17 @@ defmodule HandoffBench.Estimate do
     Nodes.start_distribution()
     {:ok, _store} = SimulatedStore.start_link(latency_ms: 0)
     {peers, nodes} = Nodes.start(3)
-    # Loads code and opens connections before the measurement.
-    drain("instant", nodes, 100)
-    rows = for _ <- 1..options.rounds, store <- stores, do: drain(store, nodes, options.servers)
-    Enum.each(peers, &:peer.stop/1)
-    File.rm_rf!(directory())
+
+    rows =
+      try do
+        # Loads code and opens connections before the measurement.
+        drain("instant", nodes, 100)
+        for _ <- 1..options.rounds, store <- stores, do: drain(store, nodes, options.servers)
+      after
+        Enum.each(peers, &:peer.stop/1)
+        File.rm_rf!(directory())
+      end
+
     print(options, rows)
     Options.write_json(options, %{servers: options.servers, rows: rows})
     if Enum.any?(rows, &wrong?/1), do: System.halt(1), else: :ok
