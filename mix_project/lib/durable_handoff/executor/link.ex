@@ -78,9 +78,9 @@ defmodule DurableHandoff.Executor.Link do
   defp open_message(id, %{config: %{goal: :rebalance}} = spec), do: Wire.rebalance_open(id, self(), spec)
   defp open_message(id, spec), do: Wire.drain_open(id, self(), spec)
 
+  @doc "Ends the node's part. The link's monitor stays, because removing it waits while the connection is full."
   @spec close(t()) :: :ok
   def close(link) do
-    Process.demonitor(link.monitor, [:flush])
     # This message may be lost: the node also ends the drain when this process ends, or when it has received
     # nothing for two seconds.
     Wire.send(link.to, Wire.drain_close(link.id))
