@@ -23,7 +23,7 @@ defmodule Contract.EligibilityTest do
 
   # A heartbeat that is read from the store loses its disk figures.
   test "the fields that a node caches of a stored heartbeat", %{nodes: [a]} = context do
-    start(context, [heartbeat_interval_ms: 20] ++ backend(context, heartbeat_reconcile_interval_ms: 20))
+    start(context, heartbeat_interval_ms: 20)
     numbers = %{"cpu" => 1, "max_cpu" => 2, "memory" => 3, "max_memory" => 4, "disk" => 5, "max_disk" => 6}
     full = %{"current" => 1, "limit" => 2}
 

@@ -3,6 +3,7 @@ defmodule Contract.PlacementTest do
 
   use ClusterCase, nodes: 3
 
+  # A node reads the heartbeats of all with each of its own.
   @soon [heartbeat_interval_ms: 50]
 
   describe "heartbeats" do
@@ -20,7 +21,7 @@ defmodule Contract.PlacementTest do
 
     test "the cache: one row of seven elements for each node", %{a: a} = context do
       facts = [max_children: %{Counter => 7}, heartbeat_meta: &ClusterCase.version_meta/0]
-      start(context, facts ++ often_read(context))
+      start(context, facts ++ @soon)
       table = :"durable_server_heartbeats_#{context.sup}"
       rows = wait_until(fn -> with rows when length(rows) >= 3 <- node_rows(a, table), do: rows, else: (_ -> nil) end)
 
@@ -45,7 +46,7 @@ defmodule Contract.PlacementTest do
     end
 
     test "get_cluster_nodes: all nodes with the facts in their heartbeats", %{a: a} = context do
-      start(context, [heartbeat_meta: %{"version" => "1"}] ++ often_read(context))
+      start(context, [heartbeat_meta: %{"version" => "1"}] ++ @soon)
       names = Enum.sort(Enum.map(context.nodes, &Atom.to_string/1))
       # From the heartbeats that were read from the store only.
       known =
@@ -59,7 +60,7 @@ defmodule Contract.PlacementTest do
 
     test "lookup_node_health: healthy, unknown, and stale after 30 s without a heartbeat",
          %{a: a} = context do
-      {:ok, _} = start_host(a, Keyword.merge(context.opts, often_read(context)))
+      {:ok, _} = start_host(a, Keyword.merge(context.opts, @soon))
 
       query = &%{supervisor: context.sup, node_str: &1}
       health = &call(a, LifecycleManager, :lookup_node_health, [query.(&1)])
@@ -258,9 +259,6 @@ defmodule Contract.PlacementTest do
     opts = Keyword.merge([limit: 10, sticky_placement: nil], opts)
     call(node, LifecycleManager, :find_eligible_nodes, [context.sup, module, opts])
   end
-
-  # The node reads heartbeats with each of its own, and at intervals.
-  defp often_read(context), do: @soon ++ backend(context, heartbeat_reconcile_interval_ms: 50)
 
   defp node_rows(node, table), do: for(row <- call(node, :ets, :tab2list, [table]), tuple_size(row) == 7, do: row)
 

@@ -7,8 +7,8 @@ defmodule Contract.ShutdownTest do
 
   # The node that stops belongs to the test. Its sweeps run at the requested interval.
   setup context do
-    intervals = backend(context, discovery_interval_ms: 20, heartbeat_reconcile_interval_ms: 600_000)
-    {:ok, doomed: start_node(), opts: Keyword.merge(context.opts, intervals)}
+    sweeping = backend(context, discovery_interval_ms: 20)
+    {:ok, doomed: start_node(), opts: Keyword.merge(context.opts, sweeping)}
   end
 
   test "SIGTERM: every server is stopped gracefully, its last state stored", %{doomed: doomed} = context do

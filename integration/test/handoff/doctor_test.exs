@@ -6,7 +6,7 @@ defmodule Handoff.DoctorTest do
   alias Mix.Tasks.DurableHandoff.Doctor, as: Task
 
   setup %{a: a, b: b} = context do
-    start_cluster(context, backend(context, heartbeat_reconcile_interval_ms: 50))
+    start_cluster(context, heartbeat_interval_ms: 50)
     on_exit(fn -> reconnect(a, b) end)
   end
 

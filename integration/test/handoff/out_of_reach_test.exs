@@ -4,7 +4,7 @@ defmodule Handoff.OutOfReachTest do
   use HandoffCase, nodes: 3
 
   setup %{a: a, b: b, c: c} = context do
-    start_cluster(context, backend(context, heartbeat_reconcile_interval_ms: 50))
+    start_cluster(context, heartbeat_interval_ms: 50)
     on_exit(fn -> for other <- [b, c], do: reconnect(a, other) end)
     {:ok, names: Enum.sort(for node <- [b, c], do: Atom.to_string(node))}
   end

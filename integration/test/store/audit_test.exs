@@ -13,11 +13,7 @@ defmodule Store.AuditTest do
   alias Servers.Counter
 
   # No node may repair what the audit should find.
-  @quiet [
-    discovery_interval_ms: 3_600_000,
-    heartbeat_interval_ms: 3_600_000,
-    heartbeat_reconcile_interval_ms: 3_600_000
-  ]
+  @quiet [discovery_interval_ms: 3_600_000, heartbeat_interval_ms: 3_600_000]
 
   @variables [
     endpoint: "AWS_ENDPOINT_URL",

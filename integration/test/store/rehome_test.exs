@@ -12,11 +12,7 @@ defmodule Store.RehomeTest do
   alias Store.Proxy
 
   # Only the move may send requests to the store while they are counted.
-  @quiet [
-    discovery_interval_ms: 3_600_000,
-    heartbeat_interval_ms: 3_600_000,
-    heartbeat_reconcile_interval_ms: 3_600_000
-  ]
+  @quiet [discovery_interval_ms: 3_600_000, heartbeat_interval_ms: 3_600_000]
 
   # A cached object must not expire on a busy machine,
   @remember [read_your_writes_ms: 60_000]

@@ -71,10 +71,9 @@ defmodule ClusterCase do
   @spec quiet(map()) :: keyword()
   def quiet(context) do
     hours = 3_600_000
-    intervals = [heartbeat_reconcile_interval_ms: hours, discovery_interval_ms: hours]
 
     [heartbeat_interval_ms: hours, heartbeat_staleness_threshold_ms: 3 * hours, initial_discovery_delay_ms: hours] ++
-      backend(context, intervals)
+      backend(context, discovery_interval_ms: hours)
   end
 
   @doc "A `heartbeat_meta` function that every node has."

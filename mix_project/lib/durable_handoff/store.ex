@@ -161,7 +161,7 @@ defmodule DurableHandoff.Store do
   # As often as DurableServer's own backends do.
   @update_again 5
 
-  @intervals [:discovery_interval_ms, :heartbeat_interval_ms, :heartbeat_reconcile_interval_ms]
+  @intervals [:discovery_interval_ms, :heartbeat_interval_ms]
 
   @doc """
   Opens the store. Raises `ArgumentError`, which says what is wrong, for wrong options, URLs and `config`. Sends

@@ -13,8 +13,7 @@ defmodule DurableServer.Config do
   @backend_defaults %{
     heartbeat_tracking_mode: :poll,
     discovery_interval_ms: 60_000,
-    heartbeat_interval_ms: 10_000,
-    heartbeat_reconcile_interval_ms: 10_000
+    heartbeat_interval_ms: 10_000
   }
 
   @doc "Builds the configuration and its tables. To be called by the supervisor process, which then owns them."
@@ -30,7 +29,6 @@ defmodule DurableServer.Config do
         heartbeat_backend: heartbeats,
         discovery_interval_ms: options.discovery_interval_ms || defaults.discovery_interval_ms,
         heartbeat_interval_ms: options.heartbeat_interval_ms || defaults.heartbeat_interval_ms,
-        heartbeat_reconcile_interval_ms: defaults.heartbeat_reconcile_interval_ms,
         node_ref: System.system_time(:microsecond),
         ets_table: table(name),
         heartbeat_table: :"durable_server_heartbeats_#{name}",

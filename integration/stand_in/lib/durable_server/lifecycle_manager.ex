@@ -91,11 +91,6 @@ defmodule DurableServer.LifecycleManager do
     {:noreply, run(state, :reconcile, &Heartbeats.reconcile/1)}
   end
 
-  def handle_info(:reconcile, state) do
-    again(:reconcile, state.config.heartbeat_reconcile_interval_ms)
-    {:noreply, run(state, :reconcile, &Heartbeats.reconcile/1)}
-  end
-
   def handle_info(:discover, state) do
     again(:discover, state.config.discovery_interval_ms)
 
@@ -121,7 +116,6 @@ defmodule DurableServer.LifecycleManager do
     Heartbeats.reconcile(config)
     Config.ready(config)
     again(:beat, config.heartbeat_interval_ms)
-    again(:reconcile, config.heartbeat_reconcile_interval_ms)
     again(:discover, config.initial_discovery_delay_ms || config.discovery_interval_ms)
     state
   end

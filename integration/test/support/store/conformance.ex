@@ -27,7 +27,6 @@ defmodule Store.Conformance do
         assert %{heartbeat_tracking_mode: :poll, discovery_interval_ms: 60_000, heartbeat_interval_ms: 10_000} =
                  backend.defaults
 
-        assert %{heartbeat_reconcile_interval_ms: 30_000} = backend.defaults
         assert %{heartbeat_subscribe?: false, list_includes_body?: false, conditional_delete?: true} = backend.features
       end
 

@@ -110,14 +110,6 @@ defmodule DurableHandoff.Store.Options do
       default: 10_000,
       doc: "proposed to DurableServer: how often a node writes its heartbeat and reads those of all nodes",
       example: 5_000
-    ],
-    heartbeat_reconcile_interval_ms: [
-      type: {:integer, 1, @hour_ms},
-      default: 30_000,
-      doc:
-        "proposed to DurableServer, which uses it with `heartbeat_tracking_mode: :subscribe` only. With this store a node " <>
-          "reads all heartbeats each time it writes its own: see `heartbeat_interval_ms`",
-      example: 15_000
     ]
   ]
 

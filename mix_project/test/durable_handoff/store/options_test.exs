@@ -30,8 +30,7 @@ defmodule DurableHandoff.Store.OptionsTest do
     {:read_your_writes_bytes, 0, "a positive integer"},
     {:read_your_writes_ms, 60_001, "a positive integer up to 60000"},
     {:discovery_interval_ms, 0, "a positive integer"},
-    {:heartbeat_interval_ms, nil, "a positive integer"},
-    {:heartbeat_reconcile_interval_ms, "1", "a positive integer"}
+    {:heartbeat_interval_ms, nil, "a positive integer"}
   ]
 
   for {{option, value, expected}, index} <- Enum.with_index(@bad) do
