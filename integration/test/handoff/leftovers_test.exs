@@ -90,6 +90,21 @@ defmodule Handoff.LeftoversTest do
     await_all_on(context, ["blocker" | keys], [b, c])
   end
 
+  test "a shutdown joins a slower drain/2 in which a move hangs: it moves the others meanwhile",
+       %{a: a, b: b, c: c} = context do
+    app = start_uneven(context, a, [b, c], timeout_ms: 3_600_000, max_concurrency: 20)
+    keys = start_servers(context, a, 4)
+    block_drain(context, a)
+    draining = Task.async(fn -> drain(context, a, max_concurrency: 1) end)
+    wait_until(fn -> match?({:ok, %{progress: %{in_flight: 1}}}, status(context, a)) end)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    assert {:ok, %{ended: :cancelled, moved: 0, left: %{cancelled: 5}}} = await_task(draining)
+    wait_until(fn -> Enum.sort(Map.keys(placement(context, [b, c]))) == keys end)
+    unblock(a)
+    assert :ok = await_task(stopping)
+    await_all_on(context, ["blocker" | keys], [b, c])
+  end
+
   test "a server without its final write that has no new owner in time is offered, too", %{a: a, b: b} = context do
     start_uneven(context, a, [b], timeout_ms: 5_000)
     start_server(context, a, Troublesome, "k", %{count: 0})

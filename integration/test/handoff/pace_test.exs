@@ -39,6 +39,21 @@ defmodule Handoff.PaceTest do
     assert moved in [2, 3]
   end
 
+  test "a shutdown joins a drain/2 with a lower pace: it moves the rest at its own", %{frozen: frozen} = context do
+    # In the stopped time the drain begins no second move. The shutdown would tell it to end in an hour.
+    [app | _apps] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 3_600_000])
+    start_servers(context, frozen, @servers)
+    listen_to_log(context, frozen)
+    FrozenClock.freeze(frozen)
+    draining = Task.async(fn -> drain(context, frozen, max_per_second: 2) end)
+    wait_until(fn -> match?(%{progress: %{moved: 1}}, now(context, frozen)) end)
+    stopping = Task.async(fn -> stop_children(frozen, app) end)
+    assert {:ok, %{ended: :cancelled, moved: 1, left: %{cancelled: 3}}} = await_task(draining)
+    {:warning, %{report: %{moved: 1}}} = await_log(frozen, :drain_ended)
+    assert {:info, %{report: %{total: 3, moved: 3}}} = await_log(frozen, :drain_ended)
+    assert :ok = await_task(stopping)
+  end
+
   # Sets the clock forward until all moves have ended, each time only when nothing is in flight. Returns how
   # many servers began to move. Second attempts are not limited.
   defp follow(state, frozen, intervals \\ 0, begun \\ 0) do

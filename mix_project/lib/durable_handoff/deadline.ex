@@ -80,8 +80,7 @@ defmodule DurableHandoff.Deadline do
   @least_share 8
   # Marking writes one heartbeat.
   @longest_mark_ms 5_000
-  # A drain or shutdown waits for moves in flight of the rebalance that it ends, a shutdown for at most this part of its
-  # drain.
+  # A drain or shutdown waits for moves in flight of what it ends, a shutdown for at most this part of its drain.
   @longest_let_go_ms 1_000
   @let_go_share 4
   # A requested drain that has not reported by then hangs.
@@ -156,7 +155,7 @@ defmodule DurableHandoff.Deadline do
   end
 
   @doc """
-  When the shutdown starts its drain although moves of the rebalance that it ended are still in flight.
+  When the shutdown starts its drain although moves of the rebalance or drain that it ended are still in flight.
 
       iex> DurableHandoff.Deadline.let_go_us(DurableHandoff.Deadline.drain(0, 1_000))
       250_000

@@ -104,10 +104,10 @@ defmodule DurableHandoff.Drain do
   end
 
   @doc """
-  Ends the drain: no attempt starts, attempts in flight may end. With the deadline of a shutdown the drain ends in time
-  for it, and the rest is offered to other nodes.
+  Ends the drain: no attempt starts, attempts in flight may end. With a deadline the drain ends in time for it. With
+  `:shutdown` the rest is offered to other nodes, with `:request` it goes on running here.
   """
-  @spec cancel(pid(), {:shutdown, Deadline.t()} | :request) :: :ok
+  @spec cancel(pid(), :request | {:request | :shutdown, Deadline.t()}) :: :ok
   def cancel(pid, why) do
     send(pid, {:cancel, why})
     :ok
@@ -289,8 +289,8 @@ defmodule DurableHandoff.Drain do
 
   defp handle({:cancel, :request}, drain), do: tell(%{drain | stays?: true}, :cancel)
 
-  defp handle({:cancel, {:shutdown, deadline}}, drain) do
-    drain = %{drain | stays?: false, deadline: Deadline.end_by(drain.deadline, deadline)}
+  defp handle({:cancel, {why, deadline}}, drain) do
+    drain = %{drain | stays?: why == :request, deadline: Deadline.end_by(drain.deadline, deadline)}
     cancel_by(drain, Deadline.joined_us(deadline))
   end
 

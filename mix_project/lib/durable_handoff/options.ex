@@ -291,6 +291,15 @@ defmodule DurableHandoff.Options do
   end
 
   @doc false
+  # Whether a drain with `options` may take longer than one with `other` because a limit of it is lower.
+  @spec slower?(t(), t()) :: boolean()
+  def slower?(%__MODULE__{} = options, %__MODULE__{} = other) do
+    limits = [:max_concurrency, :max_concurrency_per_target, :max_per_second]
+    # In the order of terms nil, no limit, is above every number.
+    Enum.any?(limits, &(Map.get(options, &1) < Map.get(other, &1)))
+  end
+
+  @doc false
   # The settings of a rebalance: the options of `rebalance` with the overrides of one
   # `DurableHandoff.rebalance/2`; and the options of the drain that carries it out.
   @spec rebalance(t(), term(), [atom()]) :: {t(), Settings.t()}

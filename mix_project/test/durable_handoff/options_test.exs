@@ -88,6 +88,16 @@ defmodule DurableHandoff.OptionsTest do
     assert Enum.sort(Keyword.keys(Options.schema())) == @bad |> Enum.map(&elem(&1, 0)) |> Enum.uniq() |> Enum.sort()
   end
 
+  test "a drain is slower than another one if one of its limits is lower; no limit is the highest" do
+    options = Options.new!(max_per_second: 10)
+    refute Options.slower?(options, options)
+    refute Options.slower?(Options.override!(options, max_per_second: nil, timeout_ms: 5), options)
+    assert Options.slower?(options, Options.override!(options, max_per_second: nil))
+
+    for {name, lower} <- [max_per_second: 9, max_concurrency: 49, max_concurrency_per_target: 20],
+        do: assert(Options.slower?(Options.override!(options, [{name, lower}]), options))
+  end
+
   describe "options of a rebalance" do
     test "are merged from defaults, supervisor and call; the call takes precedence" do
       assert {%{max_concurrency: 10, timeout_ms: 3_600_000}, settings} = Options.rebalance(Options.new!(true), [])

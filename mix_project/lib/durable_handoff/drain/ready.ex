@@ -146,7 +146,7 @@ defmodule DurableHandoff.Drain.Ready do
       {:DOWN, ^monitor, :process, ^pid, _crashed} ->
         drain
 
-      {:cancel, {:shutdown, by}} = cancel ->
+      {:cancel, {_why, by}} = cancel ->
         send_again(%{drain | deadline: Deadline.end_by(drain.deadline, by)}, cancel)
 
       {:cancel, :request} = cancel ->

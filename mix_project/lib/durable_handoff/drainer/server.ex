@@ -12,7 +12,7 @@ defmodule DurableHandoff.Drainer.Server do
 
   @enforce_keys [:supervisor, :options, :status]
   defstruct @enforce_keys ++
-              [:storing, :drain, :kind, :shutdown, :next, waiting: [], cancelled?: false]
+              [:storing, :drain, :kind, :shutdown, :next, waiting: [], cancelled?: false, slower?: false]
 
   @spec child_spec({Host.name(), Options.t()}) :: Supervisor.child_spec()
   def child_spec({supervisor, _options} = arguments) do
@@ -139,9 +139,13 @@ defmodule DurableHandoff.Drainer.Server do
     {:noreply, state}
   end
 
-  # A running drain with a later deadline is told to end in time for the shutdown.
+  # A running drain with a later deadline is told to end in time for the shutdown. One with lower limits than those of
+  # the shutdown ends now, so that the shutdown moves the rest at its own pace.
   defp join_for_shutdown(%{drain: {pid, _monitor}} = state, deadline) do
-    send_at(Deadline.settle_us(deadline), {:cancel, pid})
+    if state.slower?,
+      do: Drain.cancel(pid, {:request, %{deadline | end_us: Deadline.let_go_us(deadline)}}),
+      else: send_at(Deadline.settle_us(deadline), {:cancel, pid})
+
     send_at(deadline.end_us, {:give_up, pid})
     state
   end
@@ -234,7 +238,7 @@ defmodule DurableHandoff.Drainer.Server do
     {pid, _monitor} = drain = Drain.start(supervisor, options, deadline, why, state.status, state.storing)
     Status.put_draining(state.status, pid)
     send_at(Deadline.give_up_us(deadline, why), {:give_up, pid})
-    %{state | drain: drain, kind: :drain}
+    %{state | drain: drain, kind: :drain, slower?: Options.slower?(options, state.options)}
   end
 
   defp ensure_draining(state, _options, _deadline, _why), do: state
