@@ -39,6 +39,25 @@ defmodule Handoff.TargetTroubleTest do
     assert Map.keys(placement(%{context | nodes: [a]})) == keys -- ["s1"]
   end
 
+  test "many nodes go down at once: the drain builds one new view, not one for each", %{a: a} = context do
+    start_cluster(context)
+    start_server(context, a, Counter, "k")
+    draining = start_held(context, 1, fn -> drain(context, a) end, "k")
+    [drain] = drain_processes(a, [DurableHandoff.Drain])
+    {relay, true} = Relay.start(a, {:erlang, :suspend_process, [drain]})
+    for n <- 1..100, do: send(drain, {:nodedown, :"gone#{n}@127.0.0.1", []})
+    refresh = {DurableHandoff.Drain.Snapshot, :refresh, 1}
+    1 = call(a, :erlang, :trace_pattern, [refresh, true, [:call_count]])
+    on_exit(fn -> call(a, :erlang, :trace_pattern, [refresh, false, [:call_count]]) end)
+    true = Relay.call(relay, {:erlang, :resume_process, [drain]})
+    SimulatedStore.resume(context.store)
+
+    # Other messages cause a few more.
+    assert {:ok, %{moved: 1}} = await_task(draining)
+    assert {:call_count, views} = call(a, :erlang, :trace_info, [refresh, :call_count])
+    assert views in 1..50
+  end
+
   test "target has become full: the servers move to others", %{a: a, b: b, c: c} = context do
     start_handoff(context, a)
     start_handoff(context, b, max_children: 2)

@@ -64,7 +64,8 @@ defmodule DurableHandoff.Drain do
                 watched: %{},
                 first_errors: [],
                 stays?: false,
-                cancelled?: false
+                cancelled?: false,
+                stale?: false
               ]
 
   @type result :: {:ok, Report.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
@@ -204,9 +205,10 @@ defmodule DurableHandoff.Drain do
   defp from(config, nil), do: config
   defp from(config, learnt), do: Map.put(config, :learnt, learnt)
 
-  # The loop: handle all messages that have arrived, ask the engine for orders, execute them, wait for a message.
+  # The loop: handle all messages that have arrived, ask the engine for orders, execute them, wait for a message. When many
+  # nodes go down at once, there is one new view for all of them.
   defp loop(drain) do
-    drain = catch_up(drain)
+    drain = drain |> catch_up() |> refresh()
     {actions, wake, session} = Session.poll(drain.session, Clock.now_us())
     drain = Enum.reduce(actions, %{drain | session: session}, &act/2)
     put_progress(drain, Session.progress(session))
@@ -296,7 +298,7 @@ defmodule DurableHandoff.Drain do
 
   defp handle({:nodedown, node, _info}, drain) do
     Peers.look_now(drain.peers)
-    drain |> node_down(Atom.to_string(node)) |> refresh()
+    node_down(%{drain | stale?: true}, Atom.to_string(node))
   end
 
   # The node becomes a target when it has answered `Peers`.
@@ -306,8 +308,8 @@ defmodule DurableHandoff.Drain do
   end
 
   defp handle({Peers, nodes, answers, silent}, drain) do
-    drain = %{drain | snapshot: Snapshot.answered(drain.snapshot, nodes, answers)}
-    silent |> Enum.reduce(drain, &silent/2) |> refresh()
+    drain = %{drain | snapshot: Snapshot.answered(drain.snapshot, nodes, answers), stale?: true}
+    Enum.reduce(silent, drain, &silent/2)
   end
 
   defp handle(:refresh, drain) do
@@ -316,7 +318,7 @@ defmodule DurableHandoff.Drain do
     progress = Session.progress(drain.session)
     text = Progress.line(kind(drain), progress, Clock.now_us() - drain.deadline.begin_us)
     Log.info(:drain_progress, drain.supervisor, text, Map.take(progress, [:total, :moved, :left, :in_flight]))
-    refresh(drain)
+    %{drain | stale?: true}
   end
 
   # The store took longer to answer than the drain waits.
@@ -332,8 +334,10 @@ defmodule DurableHandoff.Drain do
   # A message from the Rust node, or an unknown one.
   defp handle(message, drain), do: %{drain | session: Session.handle_message(drain.session, Clock.now_us(), message)}
 
+  defp refresh(%{stale?: false} = drain), do: drain
+
   defp refresh(drain) do
-    drain = %{drain | snapshot: Snapshot.refresh(drain.snapshot)}
+    drain = %{drain | snapshot: Snapshot.refresh(drain.snapshot), stale?: false}
     {result, session} = Session.send_view(drain.session, Clock.now_us(), drain.snapshot.view)
 
     with {:error, reason} <- result do
