@@ -95,6 +95,21 @@ defmodule Handoff.StoredFirstTest do
     assert %{moved: 4} = await_drain(draining)
   end
 
+  test "a server is starting until a shutdown's drain has begun to move the others: it moves after them",
+       %{a: a, b: b, c: c} = context do
+    [app | _apps] = start_cluster(context)
+    keys = start_servers(context, a, 3)
+    :ok = Servers.Troublesome.arm(a, "k", :init, :hang)
+    starting = Task.async(fn -> start_server(context, a, Servers.Troublesome, "k", %{count: 0}) end)
+    wait_until(fn -> Servers.Troublesome.hangs?(a, "k", :init) end)
+    stopping = start_held(context, 3, fn -> stop_children(a, app) end)
+    Servers.Troublesome.disarm(a, "k", :init)
+    await_task(starting)
+    SimulatedStore.resume(context.store)
+    assert :ok = await_task(stopping)
+    assert_all_run_on(context, ["k" | keys], [b, c])
+  end
+
   @tag guarantee: "A drain never makes things worse than no drain"
   test "the store fails when the drain begins: no server is stopped, and all move with their states when it works again",
        %{a: a} = context do

@@ -20,9 +20,10 @@ defmodule DurableHandoff.Drainer do
       `shutdown_budget_ms` it leaves enough time for the graceful shutdown after it.
     * Only a shutdown drains. When a Drainer crashes, or is stopped for another reason, nothing moves.
     * One drain at a time. `DurableHandoff.drain/2` and a shutdown that find one running wait for it. A shutdown
-      then drains what stayed, or was started since. Both end a rebalance, and a shutdown also a drain with a lower
-      `max_concurrency`, `max_concurrency_per_target` or `max_per_second` than its own. They wait up to a second for
-      moves in flight, a shutdown for at most a quarter of its time.
+      then drains what stayed, or was started since; and once more, if servers have started during its own drain.
+      Both end a rebalance, and a shutdown also a drain with a lower `max_concurrency`,
+      `max_concurrency_per_target` or `max_per_second` than its own. They wait up to a second for moves in flight, a
+      shutdown for at most a quarter of its time.
     * After `DurableHandoff.cancel/1` a drain ends as soon as the moves in flight have settled; one that waits behind
       a rebalance moves nothing. A shutdown starts no other one after it.
 

@@ -82,7 +82,7 @@ defmodule DurableHandoff.Drainer.Server do
   def handle_call({:shutdown, deadline}, from, %{drain: earlier} = state) do
     Telemetry.shutdown_start(state.supervisor, deadline)
     Status.put_marked(state.supervisor)
-    state = %{state | shutdown: %{from: from, deadline: deadline, again?: state.kind == :drain}}
+    state = %{state | shutdown: %{from: from, deadline: deadline, again?: state.kind == :drain, late?: true}}
 
     {:noreply,
      cond do
@@ -272,7 +272,7 @@ defmodule DurableHandoff.Drainer.Server do
     Announcement.ended(state.supervisor, result, state.shutdown != nil)
     Status.put_result(state.status, result)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
-    %{stop_storing(state) | drain: nil, kind: nil} |> put_waiting([]) |> after_drain()
+    %{stop_storing(state) | drain: nil, kind: nil} |> put_waiting([]) |> after_drain(result)
   end
 
   # A shutdown takes precedence: waiting callers get the result of its drain.
@@ -300,11 +300,19 @@ defmodule DurableHandoff.Drainer.Server do
   defp cancel(pid, %{shutdown: nil}), do: Drain.cancel(pid, :request)
   defp cancel(pid, %{shutdown: %{deadline: deadline}}), do: Drain.cancel(pid, {:shutdown, deadline})
 
-  defp after_drain(%{shutdown: nil} = state), do: state
+  defp after_drain(%{shutdown: nil} = state, _result), do: state
 
   # The earlier drain may have had other options, or failed: drain what it left.
-  defp after_drain(%{shutdown: %{again?: true} = shutdown, cancelled?: false} = state),
+  defp after_drain(%{shutdown: %{again?: true} = shutdown, cancelled?: false} = state, _result),
     do: start_for_shutdown(%{state | shutdown: %{shutdown | again?: false}})
 
-  defp after_drain(state), do: let_shutdown_go_on(state)
+  # Once more for servers that were still starting when the drain took its snapshot, such as those that other drains had
+  # just sent here.
+  defp after_drain(%{shutdown: %{late?: true} = shutdown, cancelled?: false} = state, {:ok, %{ended: :done} = report}) do
+    if Host.count(state.supervisor) > report.total - report.moved,
+      do: start_for_shutdown(%{state | shutdown: %{shutdown | late?: false}}),
+      else: let_shutdown_go_on(state)
+  end
+
+  defp after_drain(state, _result), do: let_shutdown_go_on(state)
 end
