@@ -136,6 +136,23 @@ defmodule Handoff.LeftoversTest do
     await_all_on(context, ["k"], [b])
   end
 
+  test "a server that found no place is offered while the drain goes on", %{a: a, b: b} = context do
+    start_handoff(context, a, leaving(context, timeout_ms: 600_000, max_attempts: 1))
+    # The receiver tries again until the server starts.
+    start_handoff(context, b, unswept(context, max_attempts: 100))
+    await_heartbeats([a, b], context.sup)
+    start_servers(context, a, 1)
+    start_server(context, a, Troublesome, "k", %{count: 0})
+    :ok = Troublesome.arm(b, "k", :init, :raise)
+    # The other server's move begins when the first one is given up.
+    draining = start_held(context, 1, fn -> drain(context, a) end)
+    Troublesome.disarm(b, "k", :init)
+    await_on(context, b, "k", b)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 1, left: %{attempts_exhausted: 1}, adopted_later: 1}} = await_task(draining)
+    assert_all_run_on(context, ["k", "s1"], [b])
+  end
+
   test "leftovers that are not permanent are started, too", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 4, Counter, %{permanent: false})

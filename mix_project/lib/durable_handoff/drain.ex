@@ -65,7 +65,8 @@ defmodule DurableHandoff.Drain do
                 first_errors: [],
                 stays?: false,
                 cancelled?: false,
-                stale?: false
+                stale?: false,
+                released: []
               ]
 
   @type result :: {:ok, Report.t()} | {:error, :supervisor_not_running | {:invalid, [String.t()]}}
@@ -268,8 +269,10 @@ defmodule DurableHandoff.Drain do
     do: tell(%{drain | attempts: Attempts.stopped(attempts, pid)}, {:stopped, Attempts.get(attempts, pid).id})
 
   # A reservation that could not be cleared is in the log. Trying longer would only delay the shutdown.
-  defp handle({:released, pid, _result}, %{attempts: attempts} = drain) when is_attempt(attempts, pid),
-    do: tell(%{drain | attempts: Attempts.forget(attempts, pid)}, {:released, Attempts.get(attempts, pid).id})
+  defp handle({:released, pid, _result}, %{attempts: attempts} = drain) when is_attempt(attempts, pid) do
+    %{id: id} = Attempts.get(attempts, pid)
+    tell(%{drain | attempts: Attempts.forget(attempts, pid), released: [id | drain.released]}, {:released, id})
+  end
 
   defp handle({:DOWN, _monitor, :process, pid, reason}, %{attempts: attempts} = drain) when is_attempt(attempts, pid) do
     server = Snapshot.server(drain.snapshot, Attempts.get(attempts, pid).id)
@@ -318,7 +321,7 @@ defmodule DurableHandoff.Drain do
     progress = Session.progress(drain.session)
     text = Progress.line(kind(drain), progress, Clock.now_us() - drain.deadline.begin_us)
     Log.info(:drain_progress, drain.supervisor, text, Map.take(progress, [:total, :moved, :left, :in_flight]))
-    %{drain | stale?: true}
+    offer_released(%{drain | stale?: true})
   end
 
   # The store took longer to answer than the drain waits.
@@ -423,11 +426,22 @@ defmodule DurableHandoff.Drain do
     report
   end
 
+  # Servers that were given up since the last time are down, and the drain may go on for long. At its end they are offered
+  # again, with the others. A rebalance starts its own again.
+  defp offer_released(%{released: released} = drain) do
+    if released != [] and kind(drain) == :drain,
+      do: Offer.run(drain.snapshot, Session.results(drain.session), drain.options, fn id, _ -> id in released end, 0)
+
+    %{drain | released: []}
+  end
+
   # A move offers nothing to other nodes: it starts a stopped server again itself.
   defp offer_leftovers(%{why: {:move, _server, _target}}, _budget_ms), do: 0
 
   defp offer_leftovers(%{options: options} = drain, budget_ms) do
+    # A node that goes on keeps its servers. Those that an attempt has stopped are down.
+    offer? = fn _id, server -> not (drain.stays? and Process.alive?(server.pid)) end
     # Servers that a rebalance has stopped may start on any node.
-    Offer.run(%{drain.snapshot | rebalance: nil}, Session.results(drain.session), options, drain.stays?, budget_ms)
+    Offer.run(%{drain.snapshot | rebalance: nil}, Session.results(drain.session), options, offer?, budget_ms)
   end
 end

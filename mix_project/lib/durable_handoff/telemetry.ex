@@ -96,7 +96,8 @@ defmodule DurableHandoff.Telemetry do
 
   ### `[:durable_handoff, :leftovers, :offer]`
 
-  A drain has offered what it could not move to other nodes.
+  A drain has offered what it could not move to other nodes: at its end, and servers that it has stopped and given up
+  also before.
 
   | measurement | |
   |---|---|

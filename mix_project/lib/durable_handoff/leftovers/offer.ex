@@ -28,22 +28,22 @@ defmodule DurableHandoff.Leftovers.Offer do
   @patience_ms 5_000
 
   @doc """
-  Offers the servers that were not moved according to the engine's `results` (one byte per server). `stays?`:
-  this node continues to run its servers, so only those that an attempt has stopped are offered. Returns how
-  many servers were accepted within `budget_ms`.
+  Offers the servers that were not moved according to the engine's `results` (one byte per server), and for whose number
+  and server `offer?` returns true. Returns how many servers were accepted within `budget_ms`.
   """
-  @spec run(Snapshot.t(), binary(), Options.t(), stays? :: boolean(), budget_ms :: integer()) :: non_neg_integer()
-  def run(_snapshot, _results, %{start_leftovers: false}, _stays?, _budget_ms), do: 0
+  @spec run(Snapshot.t(), binary(), Options.t(), (non_neg_integer(), Host.server() -> boolean()), integer()) ::
+          non_neg_integer()
+  def run(_snapshot, _results, %{start_leftovers: false}, _offer?, _budget_ms), do: 0
 
-  def run(snapshot, results, options, stays?, budget_ms) do
-    case left_over(snapshot, results, stays?) do
+  def run(snapshot, results, options, offer?, budget_ms) do
+    case left_over(snapshot, results, offer?) do
       [] -> 0
       left_over -> offer_aside(snapshot, left_over, options, max(budget_ms, 1))
     end
   end
 
   # The numbers and entries of the servers, the highest priority first.
-  defp left_over(snapshot, results, stays?) do
+  defp left_over(snapshot, results, offer?) do
     reasons = Map.new(Native.reasons())
     codes = reasons |> Map.take(@left_over) |> Map.values()
     unsure = reasons |> Map.take(@unsure) |> Map.values()
@@ -55,7 +55,7 @@ defmodule DurableHandoff.Leftovers.Offer do
     |> Enum.filter(fn {{code, _entry}, id} ->
       server = Snapshot.server(snapshot, id)
       left? = code in codes or (code in unsure and nowhere?(snapshot, server))
-      left? and not (stays? and Process.alive?(server.pid))
+      left? and offer?.(id, server)
     end)
     |> Enum.sort_by(fn {{_code, {_module, _sticky, priority}}, _id} -> -priority end)
     |> Enum.take(Adoption.most_servers())
