@@ -163,19 +163,20 @@ fn a_drainer_that_falls_silent_is_forgotten_after_two_seconds_and_its_permits_ar
     assert_eq!(starts(&sent_to(outputs, "b@h")).len(), 8, "what the silent one held");
 }
 
+/// How the drain of a@h may end before it is over.
+const ENDS: [fn(&mut Service, Micros); 3] = [
+    |service, now| service.drainer_down(now, &Key { peer: name("a@h"), id: ID }),
+    |service, now| service.peer_down(now, "a@h"),
+    |service, now| service.receive(now, &name("a@h"), None, DrainClose { id: ID }.into()),
+];
+
 #[test]
 fn a_drainer_that_ends_or_disconnects_returns_its_permits() {
-    type End = fn(&mut Service);
-    let ends: [End; 3] = [
-        |service| service.drainer_down(MS(10), &Key { peer: name("a@h"), id: ID }),
-        |service| service.peer_down(MS(10), "a@h"),
-        |service| service.receive(MS(10), &name("a@h"), None, DrainClose { id: ID }.into()),
-    ];
-    for end in ends {
+    for end in ENDS {
         let mut service = service();
         start(&mut service, MS(0), "a@h", 100, &["c@h"]);
         start(&mut service, MS(0), "b@h", 100, &["c@h"]);
-        end(&mut service);
+        end(&mut service, MS(10));
         service.advance(MS(10));
         let outputs = service.take_outputs();
         assert_eq!(starts(&sent_to(outputs.clone(), "b@h")).len(), 8);
@@ -241,20 +242,14 @@ fn drains_that_number_modules_differently_share_the_limit_of_a_module() {
 
 #[test]
 fn a_drain_that_ends_or_disconnects_returns_its_places_at_a_limited_target() {
-    type End = fn(&mut Service);
-    let ends: [End; 3] = [
-        |service| service.drainer_down(MS(0), &Key { peer: name("a@h"), id: ID }),
-        |service| service.peer_down(MS(0), "a@h"),
-        |service| service.receive(MS(0), &name("a@h"), None, DrainClose { id: ID }.into()),
-    ];
-    for end in ends {
+    for end in ENDS {
         let mut service = service();
         let first = starts(&start_modules(&mut service, "a@h", &["M", "N"], 0, 9, target(0, Some((0, 4.0)))));
         assert_eq!(first.len(), 4, "as many as fit");
         // One waits for its next attempt, and keeps its place until then.
         let (id, attempt, _) = first[0].clone();
         assert_eq!(starts(&tell(&mut service, MS(0), "a@h", finished(id, attempt, Outcome::RetrySame))), []);
-        end(&mut service);
+        end(&mut service, MS(0));
         let second = start_modules(&mut service, "b@h", &["M", "N"], 0, 9, target(0, Some((0, 4.0))));
         assert_eq!(starts(&second).len(), 4);
     }
