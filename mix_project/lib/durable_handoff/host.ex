@@ -231,13 +231,14 @@ defmodule DurableHandoff.Host do
   @spec lookup(name(), term()) :: {:here, pid()} | {:elsewhere, pid()} | nil
   def lookup(name, key) do
     case ask(fn -> supervisor(:lookup, [name, key]) end, nil, &is_tuple/1) do
-      found when is_tuple(found) and is_pid(elem(found, 0)) ->
-        if node(elem(found, 0)) == node(), do: {:here, elem(found, 0)}, else: {:elsewhere, elem(found, 0)}
-
-      _none ->
-        nil
+      found when is_tuple(found) and is_pid(elem(found, 0)) -> found |> elem(0) |> place()
+      _none -> nil
     end
   end
+
+  @doc "Where a process runs, seen from this node."
+  @spec place(pid()) :: {:here, pid()} | {:elsewhere, pid()}
+  def place(pid), do: if(node(pid) == node(), do: {:here, pid}, else: {:elsewhere, pid})
 
   @doc "Calls `rehome_child/3`. `DurableHandoff.Host.Outcome` interprets the answer."
   @spec rehome_child(name(), server(), node(), timeout_ms :: pos_integer()) :: DurableHandoff.Host.Outcome.answer()

@@ -72,7 +72,7 @@ defmodule DurableHandoff.Move do
   end
 
   defp hop(supervisor, key, options, hops) do
-    case Host.lookup(supervisor, key) || await(supervisor, key) do
+    case owner(supervisor, key) do
       nil ->
         if Host.whereis(supervisor), do: unknown_key(supervisor, key), else: {:error, :supervisor_not_running}
 
@@ -90,10 +90,13 @@ defmodule DurableHandoff.Move do
     end
   end
 
+  defp owner(supervisor, key),
+    do: Host.lookup(supervisor, key) || if(Host.whereis(supervisor), do: await(supervisor, key))
+
   # While a server moves, and for a moment afterwards, this node's registry has no owner of it.
   defp await(supervisor, key) do
     case Client.await(supervisor, key, timeout: @owner_ms) do
-      {:ok, pid} -> if node(pid) == node(), do: {:here, pid}, else: {:elsewhere, pid}
+      {:ok, pid} -> Host.place(pid)
       {:error, _no_owner} -> nil
     end
   end
