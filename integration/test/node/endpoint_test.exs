@@ -108,11 +108,13 @@ defmodule Node.EndpointTest do
     end
 
     test "gets the progress of a drain while servers store their states", %{a: a} = context do
-      start_cluster(context)
+      # While one server waits for its turn to store, storing does not end.
+      start_cluster(context, graceful_shutdown_concurrency: 2)
       start_unsynced(context, a, 3)
       hold(context, [:put])
       ask(a, 1, context, timeout_ms: 60_000)
       assert_receive {:durable_handoff, 1, :drain_step, 1, %{total: 3, pending: 3, in_flight: 0, moved: 0}}
+      await_held(context, 2)
       assert {:ok, %{state: :draining, progress: nil}} = status(context, a)
       SimulatedStore.resume(context.store)
       assert_receive {:durable_handoff, 1, :drain_done, 1, %{moved: 3}}
