@@ -15,7 +15,7 @@ use crate::variant::Executor;
 #[command(
     name = "integration/bench drain",
     bin_name = "integration/bench drain",
-    after_help = "Three nodes, all servers on the one that stops, clients that call. The ratios are to the best task stream on the same \
+    after_help = "All servers are on the node that stops, and clients call. The ratios are to the best task stream on the same \
                   store: the one with the shortest gaps, and the one that was done first. Heartbeats come every second and discovery \
                   every 10 s (60 s in production), which makes graceful shutdown look better.\n\
                   Exits with 1 when anything was lost or there twice, when a server of durable_handoff or of graceful shutdown runs \
@@ -58,8 +58,13 @@ pub struct Args {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STORE,...", default_value = "latency")]
     pub graceful: Vec<Shape>,
 
-    /// Measure a second drain: first durable_handoff drains a node with three times as many servers, then one of
-    /// the three nodes that took them stops
+    /// The nodes to move to. A task stream fills one of them at a time, durable_handoff all together. Several nodes that
+    /// work on the same few processors use more of them for the same moves, so compare CPU with one target
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub targets: u32,
+
+    /// Measure a second drain: first durable_handoff drains a node with as many servers for each of the others as
+    /// --servers says, then one of these stops
     #[arg(long)]
     pub second: bool,
 
@@ -128,6 +133,7 @@ mod tests {
             (["--stores", "tape"], "slow-start"),
             (["--streams", "0"], "1..=10000"),
             (["--rounds", "0"], "1..=100"),
+            (["--targets", "0"], "1..=16"),
             (["--json", "/no/such/directory/x.json"], "does not exist"),
         ] {
             let message = parse(&flags).unwrap_err().to_string();

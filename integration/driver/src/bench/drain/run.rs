@@ -50,6 +50,7 @@ pub fn run(args: &Args, paths: &Paths, interrupt: &Interrupt, progress: &Progres
         bench: "drain",
         versions,
         servers: args.servers,
+        targets: args.targets,
         second: args.second,
         calls: args.calls,
         busy: args.busy,
@@ -81,12 +82,12 @@ fn settings(args: &Args, shape: Shape, contender: Contender) -> Settings {
     let demo = args::Args::parse_from(["integration/demo", "--quick", "--scenario", "drain"]);
     let settings = demo.settings_on(shape.store());
     let recovery_bound_s = if contender == Contender::Graceful { settings.recovery_bound_s } else { BACK_WITHIN_S };
-    // The first drain leaves a third of its servers on each of the other nodes.
-    let (nodes, servers) =
-        if args.second { (4, args.servers.saturating_mul(3)) } else { (settings.nodes, args.servers) };
+    // The first of two drains leaves as many servers as are measured on each of the other nodes.
+    let stopping = 1 + u32::from(args.second);
+    let first = if args.second { args.targets + 1 } else { 1 };
     Settings {
-        nodes,
-        servers,
+        nodes: stopping + args.targets,
+        servers: args.servers.saturating_mul(first),
         clients: CLIENTS,
         modes: vec![contender.variant()],
         max_concurrency: contender.max_concurrency(args.max_concurrency),
@@ -135,13 +136,15 @@ mod tests {
         assert_eq!(stream.call_kind, CallKind::Read);
         assert_eq!(stream.store, Store::Simulated { latency_ms: 10, slots: Some(8), error_rate: 0.0 });
         let slow = settings(&args, Shape::SlowStart, Contender::Graceful);
-        assert_eq!((slow.start_ms, slow.max_concurrency), (100, 50));
+        assert_eq!((slow.nodes, slow.start_ms, slow.max_concurrency), (3, 100, 50));
         let args = Args { second: true, ..args };
         let ours = settings(&args, Shape::Slots, Contender::Handoff(Executor::Embedded));
         assert_eq!((ours.nodes, ours.servers, ours.second_drain), (4, 210, true));
         // The cluster of a stream has the same size, so its clients and registries have the same work.
         let stream = settings(&args, Shape::Slots, Contender::Stream(8));
         assert_eq!((stream.nodes, stream.servers, stream.second_drain), (4, 210, true));
+        let ours = settings(&Args { targets: 1, ..args }, Shape::Slots, Contender::Handoff(Executor::Embedded));
+        assert_eq!((ours.nodes, ours.servers), (3, 140));
         // Sweeps find the servers of a graceful shutdown, and the time until then is the measured figure.
         assert!(slow.recovery_bound_s > 60 && stream.recovery_bound_s < 40);
     }

@@ -17,6 +17,8 @@ pub struct Report {
     pub versions: Versions,
     /// Servers of each drain.
     pub servers: u32,
+    /// The nodes to move them to.
+    pub targets: u32,
     /// Whether the figures are those of a second drain in the same cluster.
     pub second: bool,
     /// What the clients' calls do.
@@ -62,6 +64,7 @@ impl Report {
         }
         let Versions { elixir, otp, .. } = &self.versions;
         let (servers, rounds) = (self.servers, self.rounds);
+        let to = if self.targets == 1 { "one node".to_owned() } else { format!("{} nodes", self.targets) };
         let which = if self.second { ", the second drain in the same cluster" } else { "" };
         let calls = match self.calls {
             CallKind::Change => "calls change the states",
@@ -69,7 +72,7 @@ impl Report {
         };
         let beside = if self.busy > 0 { format!(", beside {} busy loops", self.busy) } else { String::new() };
         format!(
-            "Draining {servers} servers{which}{beside}, {calls}, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n\
+            "Draining {servers} servers to {to}{which}{beside}, {calls}, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n\
              to best: by the figure of the best task stream on that store; worst: of all rounds, by the same.\n\
              Requests a move: at the store from SIGTERM to the end of the run, with heartbeats and sweeps.\n\
              CPU s/1000: seconds of processors for 1,000 moves, of sources + targets + clients, with the clients'\n\
@@ -143,6 +146,7 @@ mod tests {
             bench: "drain",
             versions: demo.versions.clone(),
             servers: 100,
+            targets: 1,
             second: false,
             calls: CallKind::Read,
             busy: 2,
@@ -161,7 +165,7 @@ mod tests {
             "durable_handoff, Rust node",
             "0.95",
             "100 / 0",
-            "busy loops, calls only read",
+            "100 servers to one node, beside 2 busy loops, calls only read",
             "4.00",
             "1.20 + 0.60 + 0.20",
         ] {
