@@ -141,6 +141,7 @@ impl Service {
         let Some(storage) = self.storages.get_mut(&drain.storage) else {
             return;
         };
+        let names_before = storage.names();
         match drain.take(now, message, storage, &self.metrics) {
             Taken::Fine => {}
             Taken::Started => {
@@ -151,9 +152,10 @@ impl Service {
             Taken::Closed => self.forget(now, &key, None, "closed"),
             Taken::Refused(reason) => self.forget(now, &key, Some(reason), "refused"),
         }
-        if self.drains.get(&key).is_some_and(|drain| {
-            self.storages.get(&drain.storage).is_some_and(|storage| storage.names() > self.limits.names)
-        }) {
+        // Names that other drains have brought do not end this one.
+        let most = names_before.max(self.limits.names);
+        let storage = self.drains.get(&key).and_then(|drain| self.storages.get(&drain.storage));
+        if storage.is_some_and(|storage| storage.names() > most) {
             let reason = RefuseReason::Full { what: "node names".to_owned(), limit: self.limits.names as u64 };
             self.forget(now, &key, Some(reason), "refused");
         }

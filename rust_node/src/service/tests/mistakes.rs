@@ -136,3 +136,18 @@ fn endless_new_node_names_do_not_fill_the_memory() {
     }
     assert!(matches!(refused, Some(RefuseReason::Full { limit: 100, .. })), "{refused:?}");
 }
+
+#[test]
+fn a_drain_with_endless_node_names_ends_no_other_drain() {
+    let limits = ServiceLimits { names: 100, ..ServiceLimits::default() };
+    let mut service = Service::new(limits, Metrics::default());
+    for peer in ["a@h", "b@h"] {
+        start(&mut service, MS(0), peer, 10, &["c@h"]);
+    }
+    let names: Vec<String> = (0..200).map(|number| format!("n{number}@h")).collect();
+    let endless: Vec<&str> = names.iter().map(String::as_str).collect();
+    let refused = tell(&mut service, MS(1), "a@h", view(&endless));
+    assert!(matches!(refusal(&refused), Some(RefuseReason::Full { limit: 100, .. })), "{refused:?}");
+    assert_eq!(refusal(&tell(&mut service, MS(2), "b@h", view(&["c@h"]))), None);
+    assert_eq!(service.drains(MS(2)).iter().map(|drain| &*drain.node).collect::<Vec<_>>(), ["b@h"]);
+}
