@@ -17,10 +17,11 @@ use crate::store_health::Gate;
 use crate::time::Micros;
 
 impl Engine {
-    /// Until when displaced servers are held for nodes whose connection was lost: as long as running servers
+    /// Until when displaced servers are held for targets whose connection was lost: as long as running servers
     /// wait for such nodes. After that they are released, so that other nodes can start them.
     pub(super) fn held_until(&self) -> Option<Micros> {
-        self.lost.values().max().map(|&at| at + Micros::from_millis(self.config.wait_for_lost_ms))
+        let lost = self.lost.values().max().filter(|_| self.placement.any_out_of_reach(&self.config));
+        lost.map(|&at| at + Micros::from_millis(self.config.wait_for_lost_ms))
     }
 
     /// Starts displaced servers, the longest displaced first. Returns true when one of them waits for the
@@ -71,7 +72,7 @@ impl Engine {
                         self.pin(id, node, &mut shared.ledger);
                     }
                 }
-                // No node has refused the server, and one may be connected again soon.
+                // No node has refused the server, and a target may be connected again soon.
                 Choice::Nowhere if !refused && self.held_until().is_some_and(|until| now < until) => {
                     waits = true;
                 }

@@ -93,6 +93,19 @@ fn a_server_whose_target_is_lost_during_its_move_is_held_briefly_and_released_wh
     assert_eq!(drive.report().left, [(Reason::NoTarget, 1)].into());
 }
 
+/// A whole cluster stops, or an old node of a rolling deploy leaves.
+#[test]
+fn a_stopped_server_is_not_held_for_a_node_that_was_stopping_when_it_was_lost() {
+    let config = Config { wait_for_lost_ms: 5_000, ..config() };
+    let mut drive = Drive::new(config, &servers(1), view(vec![node("a@h")]));
+    let first = drive.poll().remove(0);
+    drive.see(view(vec![NodeView { draining: true, ..node("a@h") }]));
+    drive.lose("a@h");
+    drive.finish(&first, Outcome::Displaced(Blame::Target));
+    assert!(drive.poll().is_empty());
+    assert_eq!(drive.released, [first.id]);
+}
+
 #[test]
 fn one_dying_target_with_many_attempts_in_flight_does_not_end_the_drain() {
     let mut drive = Drive::new(config(), &servers(100), two_targets());
