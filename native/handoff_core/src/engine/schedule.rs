@@ -24,8 +24,8 @@ impl Engine {
         lost.map(|&at| at + Micros::from_millis(self.config.wait_for_lost_ms))
     }
 
-    /// Starts displaced servers, the longest displaced first. Returns true when one of them waits for the
-    /// store, or for a target that rests or is at its cap. `others`: running servers can probe the store.
+    /// Starts displaced servers, the longest displaced first. Returns true when one of them waits for a permit, for
+    /// the store, or for a target that rests or is at its cap. `others`: running servers can probe the store.
     pub(super) fn start_displaced(
         &mut self,
         now: Micros,
@@ -36,9 +36,6 @@ impl Engine {
         let mut waits = false;
         let queue: Vec<ServerId> = self.displaced.iter().map(|(_, id)| *id).collect();
         for id in queue {
-            if shared.limiter.available() == 0 {
-                return true;
-            }
             let Some(server) = self.active.get(&id) else { continue };
             let Stage::Displaced { ready, pinned } = server.stage else {
                 continue;
@@ -53,7 +50,11 @@ impl Engine {
             }
             let runs = server.stopped_at.is_none();
             let gate = if runs { self.store.running(now) } else { self.store.displaced(id, now, others) };
-            if ready > now || gate == Gate::Closed {
+            let refused = !server.excluded.is_empty();
+            let permits = shared.limiter.available() > 0;
+            // One that was refused may have no place left, and releasing it needs no permit.
+            let decidable = permits || (refused && pinned.is_none());
+            if ready > now || gate == Gate::Closed || !decidable {
                 waits = true;
                 continue;
             }
@@ -63,9 +64,9 @@ impl Engine {
             self.unpin(id, &mut shared.ledger);
             let pinned = pinned.filter(|node| self.placement.accepts(class, *node, &self.config, &shared.ledger));
             let choice = self.target_of_displaced(id, pinned, gate, now, &shared.ledger);
-            let refused = self.active.get(&id).is_some_and(|server| !server.excluded.is_empty());
             match choice {
-                Choice::Node(node) => actions.push(self.start(id, node, now, shared)),
+                Choice::Node(node) if permits => actions.push(self.start(id, node, now, shared)),
+                Choice::Node(_) => waits = true,
                 Choice::Wait => {
                     waits = true;
                     if let Some(node) = pinned {

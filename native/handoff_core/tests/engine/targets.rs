@@ -107,6 +107,19 @@ fn a_stopped_server_is_not_held_for_a_node_that_was_stopping_when_it_was_lost() 
 }
 
 #[test]
+fn a_refused_server_without_a_place_is_released_although_another_drain_has_all_permits() {
+    for max_attempts in [1, 3] {
+        let config = Config { max_concurrency: 1, max_attempts, ..config() };
+        let mut drive = Drive::new(config, &servers(1), view(vec![node("a@h")]));
+        let first = drive.poll().remove(0);
+        drive.finish(&first, Outcome::Displaced(Blame::Target));
+        let _of_the_other_drain = drive.shared.limiter.on_start(drive.now);
+        assert!(drive.poll().is_empty());
+        assert_eq!(drive.released, [first.id]);
+    }
+}
+
+#[test]
 fn one_dying_target_with_many_attempts_in_flight_does_not_end_the_drain() {
     let mut drive = Drive::new(config(), &servers(100), two_targets());
     let started = drive.poll();
