@@ -120,6 +120,36 @@ defmodule Handoff.TargetTroubleTest do
     assert reservations(context) == []
   end
 
+  test "the connection is lost during a start that succeeds: when it is back, the server is not stopped again",
+       %{a: a, b: b} = context do
+    context = %{context | nodes: [a, b]}
+    start_cluster(context)
+    on_exit(fn -> reconnect(a, b) end)
+    [key] = start_known(context, a, 1, b)
+    options = [wait_for_target_ms: 60_000, timeout_ms: 120_000, reconnect: false]
+    draining = start_held(context, 1, fn -> drain(context, a, options) end)
+    await_heard(context, b)
+    # The claim of the target.
+    hold(context, [:put])
+    :ok = SimulatedStore.step(context.store)
+    await_held(context, 1)
+    disconnect(a, b)
+    wait_until(fn -> match?({:ok, %{progress: %{displaced: 1}}}, status(context, a)) end)
+    SimulatedStore.resume(context.store)
+    pid = await_on(context, b, key, b)
+    0 = ask(pid, :get)
+
+    [drain] = drain_processes(a, [DurableHandoff.Drain])
+    {relay, true} = Relay.start(a, {:erlang, :suspend_process, [drain]})
+    reconnect(a, b)
+    ^pid = await_on(context, a, key, b)
+    true = Relay.call(relay, {:erlang, :resume_process, [drain]})
+
+    assert {:ok, %{total: 1, moved: 1}} = await_task(draining)
+    assert whereis(context, b, key) == pid
+    assert_all_run_on(context, [key], [b])
+  end
+
   test "a node that joins during a drain gets servers, too", %{a: a, b: b, c: c} = context do
     context = %{context | nodes: [a, b]}
     start_cluster(context)

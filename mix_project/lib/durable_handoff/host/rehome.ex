@@ -4,8 +4,9 @@ defmodule DurableHandoff.Host.Rehome do
   #
   # Guarantees: never raises; ends with an outcome the engine knows; a server that is down and reserved for
   # this node is always reported `{:displaced, _}` or `:retry_same`, so that the caller knows it has something
-  # to give back; nothing is stopped for a target that is not connected; after an answer that leaves it open,
-  # a server is reported moved only when the process that is registered on another node answers (see
+  # to give back; nothing is stopped for a target that is not connected; a server that an earlier attempt has
+  # stopped, and that runs elsewhere by now, is not stopped again; then, and after an answer that leaves it
+  # open, a server is reported moved only when the process that is registered on another node answers (see
   # `Sync.started?/2`).
   #
   # It blocks for as long as DurableServer takes (stop, final write, one read, one remote start), plus at most
@@ -22,7 +23,7 @@ defmodule DurableHandoff.Host.Rehome do
   @patience_ms 1_000
 
   @type state :: :running | :displaced
-  @type why :: Outcome.answer() | :not_connected | :not_running
+  @type why :: Outcome.answer() | :not_connected | :not_running | :store_takes_no_reads
 
   @doc """
   Moves `server`, which runs here (`:running`) or was displaced by an earlier attempt (`:displaced`), to the
@@ -54,12 +55,27 @@ defmodule DurableHandoff.Host.Rehome do
     do: %{name: name, server: server, target: target, until_us: until_us, monitor: Process.monitor(server.pid)}
 
   defp run(%{name: name, server: server, target: target} = attempt, state, timeout_ms, on_owner) do
-    if state == :running and not Process.alive?(server.pid) do
-      {settle(:not_running, attempt), :not_running}
-    else
-      answer = Host.rehome_child(name, server, target, timeout_ms)
-      with pid when is_pid(pid) <- Outcome.owner(answer, server.pid), do: on_owner.(pid)
-      answer |> meaning(attempt) |> as_before(state)
+    cond do
+      state == :running and not Process.alive?(server.pid) ->
+        {settle(:not_running, attempt), :not_running}
+
+      # Since the earlier attempt. DurableServer would stop it there.
+      owner = state == :displaced && runs_elsewhere(attempt, @patience_ms) ->
+        on_owner.(owner)
+        came_up(owner, attempt)
+
+      true ->
+        answer = Host.rehome_child(name, server, target, timeout_ms)
+        with pid when is_pid(pid) <- Outcome.owner(answer, server.pid), do: on_owner.(pid)
+        answer |> meaning(attempt) |> as_before(state)
+    end
+  end
+
+  # An engine takes a move for a sign that the store serves, so it is read.
+  defp came_up(owner, %{name: name, server: server} = attempt) do
+    case Host.stored(Host.storage(name), server.key) do
+      {:ok, _state} -> {moved(owner, attempt), nil}
+      {:error, _reason} -> {{:displaced, :store}, :store_takes_no_reads}
     end
   end
 
@@ -190,19 +206,28 @@ defmodule DurableHandoff.Host.Rehome do
   # the outcome if it is still stored as running here, so that it has no final write and can only start from
   # its last sync. `free`: the outcome if it is stored as stopped and not reserved.
   defp stored_outcome(%{name: name, server: server} = attempt, %{unsaved: unsaved, free: free}) do
-    with {:elsewhere, pid} <- Host.lookup(name, server.key), true <- started?(pid, attempt) do
+    if runs_elsewhere(attempt, patience_ms(attempt)) do
       :lost_race
     else
-      _nowhere ->
-        case Host.stored(Host.storage(name), server.key) do
-          {:ok, %{meta: %{status: :running, pid: pid}}} when pid == server.pid -> unsaved
-          {:ok, %{meta: %{status: :running, pid: pid}}} when is_pid(pid) -> owned_by(pid)
-          {:ok, %{meta: %{status: :running}}} -> :lost_race
-          {:ok, %{meta: %{status: :stopped_graceful} = meta}} -> reserved_for(meta, free)
-          {:ok, _ended} -> :gone
-          {:error, :not_found} -> :gone
-          {:error, _reason} -> {:displaced, :store}
-        end
+      case Host.stored(Host.storage(name), server.key) do
+        {:ok, %{meta: %{status: :running, pid: pid}}} when pid == server.pid -> unsaved
+        {:ok, %{meta: %{status: :running, pid: pid}}} when is_pid(pid) -> owned_by(pid)
+        {:ok, %{meta: %{status: :running}}} -> :lost_race
+        {:ok, %{meta: %{status: :stopped_graceful} = meta}} -> reserved_for(meta, free)
+        {:ok, _ended} -> :gone
+        {:error, :not_found} -> :gone
+        {:error, _reason} -> {:displaced, :store}
+      end
+    end
+  end
+
+  # The process that has started on another node, by the registry; nil if there is none.
+  defp runs_elsewhere(%{name: name, server: server}, patience_ms) do
+    with {:elsewhere, pid} <- Host.lookup(name, server.key),
+         true <- Sync.started?(pid, patience_ms) do
+      pid
+    else
+      _nowhere -> nil
     end
   end
 
