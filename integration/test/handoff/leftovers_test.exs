@@ -55,6 +55,20 @@ defmodule Handoff.LeftoversTest do
     await_all_on(context, ["blocker"], [b])
   end
 
+  test "a receiver that does not answer keeps no other one from its offer", %{a: a, b: b, c: c} = context do
+    app = start_uneven(context, a, [b, c])
+    keys = start_servers(context, a, 4)
+    block_drain(context, a)
+    listen_to_log(context, a)
+    :ok = call(b, :sys, :suspend, [receiver(context, b)])
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    await_log(a, :leftovers_offered, %{accepted: 5, left: 5})
+    unblock(a)
+    :ok = await_task(stopping)
+    await_all_on(context, ["blocker" | keys], [c])
+    :ok = call(b, :sys, :resume, [receiver(context, b)])
+  end
+
   test "a drain hangs past its limit: its leftovers are still offered", %{a: a, b: b, c: c} = context do
     # Long enough to find the drain and suspend it before it ends by itself.
     app = start_uneven(context, a, [b, c], timeout_ms: 8_000)

@@ -15,7 +15,7 @@ defmodule DurableHandoff.Leftovers.Offer do
   # Each receiver gets its offer, and so do the next two in alphabetical order, in case it goes down.
 
   alias DurableHandoff.{Clock, Host, Native, Options, Plan}
-  alias DurableHandoff.Drain.Snapshot
+  alias DurableHandoff.Drain.{Peers, Snapshot}
   alias DurableHandoff.Leftovers.{Adoption, Announcement, Message}
 
   @left_over [:deadline, :failures, :capacity, :no_target, :attempts_exhausted, :cancelled]
@@ -117,16 +117,29 @@ defmodule DurableHandoff.Leftovers.Offer do
   defp ask(names, supervisor, deadline_us) do
     process = Message.name(supervisor)
 
-    names
-    |> Enum.sort()
-    # The name of a connected node exists as an atom.
-    |> Enum.map(&{&1, Message.ask({process, String.to_existing_atom(&1)}, :ready?)})
-    |> Enum.flat_map(fn {name, request} ->
-      case answer(request, deadline_us) do
-        {:ready, pid} when is_pid(pid) -> [{name, pid}]
-        _not_there_or_draining -> []
+    requests =
+      for name <- names, reduce: :gen_server.reqids_new() do
+        # The name of a connected node exists as an atom.
+        asked -> :gen_server.reqids_add(Message.ask({process, String.to_existing_atom(name)}, :ready?), name, asked)
       end
-    end)
+
+    Enum.sort(ready(requests, [], Clock.after_ms(Peers.late_ms()), deadline_us))
+  end
+
+  # A node that does not answer keeps the others from their offers only for as long as it may delay a drain.
+  defp ready(requests, ready, late_us, deadline_us) do
+    until_us = if ready == [], do: deadline_us, else: late_us
+
+    case :gen_server.receive_response(requests, Clock.until_ms(until_us), true) do
+      {{:reply, {:ready, pid}}, name, requests} when is_pid(pid) ->
+        ready(requests, [{name, pid} | ready], late_us, deadline_us)
+
+      {_not_there_or_draining, _name, requests} ->
+        ready(requests, ready, late_us, deadline_us)
+
+      timeout_or_no_request when is_atom(timeout_or_no_request) ->
+        ready
+    end
   end
 
   defp offers(_snapshot, _left_over, _options, _view, []), do: []
