@@ -151,12 +151,13 @@ defmodule DurableHandoff.Leftovers.State do
   defp without(state, _ended, _pid), do: state
 
   @doc """
-  This node starts no more servers: the next receivers in the line, if there are any, adopt all of them.
+  This node starts no more servers: the next receivers in the line, if there are any, adopt all of them. Those
+  before it forward none to it any more.
   """
   @spec stand_down(t()) :: t()
   def stand_down(state) do
     state.adoptions
-    |> Enum.flat_map(fn {_id, adoption} -> adoption.later end)
+    |> Enum.flat_map(fn {_id, adoption} -> MapSet.to_list(adoption.earlier) ++ adoption.later end)
     |> Enum.uniq()
     |> Enum.each(&Message.stood_down(&1, self()))
 

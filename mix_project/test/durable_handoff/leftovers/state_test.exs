@@ -130,6 +130,14 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert {:error, :draining} = State.accept(state, adoption([], [self()]))
   end
 
+  test "a draining node stands down: earlier receivers, which could forward to it, learn of it", %{state: state} do
+    {test, me} = {self(), self()}
+    earlier = start_supervised!({Task, fn -> receive(do: (message -> send(test, {:earlier, message}))) end})
+    {:ok, state} = State.accept(state, adoption(["a"], [earlier, me]))
+    State.stand_down(state)
+    assert_receive {:earlier, {Leftovers, {:stood_down, ^me}}}, 60_000
+  end
+
   test "an earlier receiver stood down before the offer arrived: it is this one's turn at once", %{state: state} do
     owner = receiver()
     adoption = adoption(["a"], [owner, self()])
