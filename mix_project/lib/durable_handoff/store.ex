@@ -97,7 +97,8 @@ defmodule DurableHandoff.Store do
   Besides those of the start, see above. Unless an entry says otherwise, the request is not sent again. "Sent
   again" means up to `max_retries:` times, after pauses that grow.
 
-    * `:not_found`: there is no object. Only an answer with the store's own code for it counts.
+    * `:not_found`: there is no object. Only an answer with the store's own code for it counts. In a directory that is
+      gone, such as a volume that is not mounted, every request is `{:io, facts}`.
     * `:conflict`: the condition does not hold. The object was read back first.
     * `:already_claimed`, of `try_claim/3`: there is an object. It was read back first.
     * `:timeout`: no answer in time. A write may have been applied. Sent again.

@@ -156,6 +156,7 @@ impl Directory {
             };
             objects.push(ObjectRef { key, etag });
         }
+        self.ensure_there()?;
         Ok(Page { objects, next })
     }
 
@@ -165,6 +166,15 @@ impl Directory {
 
     fn path(&self, key: &str) -> Result<PathBuf, Error> {
         Ok(self.objects().join(names::path(key)?))
+    }
+
+    /// Whether there is a store, so that what is not found in it is absent. A volume may not be mounted any more.
+    fn ensure_there(&self) -> Result<(), Error> {
+        fs::metadata(self.objects()).map(drop).map_err(|error| Error::io("opening the directory", &error))
+    }
+
+    fn absent(&self) -> Result<Option<Vec<u8>>, Error> {
+        self.ensure_there().map(|()| None)
     }
 
     /// Runs `work` while no other process and no other task writes the key.
@@ -208,7 +218,7 @@ impl Directory {
         let fail = |error: io::Error| Error::io("reading the object", &error);
         let bytes = match fs::metadata(path) {
             Ok(found) => found.len(),
-            Err(error) if missing(&error) => return Ok(None),
+            Err(error) if missing(&error) => return self.absent(),
             Err(error) => return Err(fail(error)),
         };
         if bytes > self.max_bytes {
@@ -216,7 +226,7 @@ impl Directory {
         }
         match fs::read(path) {
             Ok(body) => Ok(Some(body)),
-            Err(error) if missing(&error) => Ok(None),
+            Err(error) if missing(&error) => self.absent(),
             Err(error) => Err(fail(error)),
         }
     }
