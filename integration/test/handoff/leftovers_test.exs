@@ -289,6 +289,23 @@ defmodule Handoff.LeftoversTest do
     assert placement(context)[two] == a
   end
 
+  test "the source is uncordoned before its offer is sent: other nodes let go of what runs there",
+       %{a: a, b: b, c: c} = context do
+    start_uneven(context, a, [b, c])
+    [one] = start_servers(context, a, 1, Counter, %{permanent: false})
+    block_drain(context, a)
+    listen_to_log(context, a)
+    # The offer waits for the answers of all receivers, and the drain does not wait for the offer.
+    :ok = call(c, :sys, :suspend, [receiver(context, c)])
+    assert {:ok, %{left: %{deadline: 2}, adopted_later: 0}} = drain(context, a)
+    :ok = call(a, DurableHandoff, :uncordon, [context.sup])
+    :ok = call(c, :sys, :resume, [receiver(context, c)])
+    await_log(a, :leftovers_offered, %{left: 2})
+    await_idle(context, [b, c])
+    assert await_on(context, b, one, a) == whereis(context, a, one)
+    unblock(a)
+  end
+
   @tag guarantee: "Nothing runs twice"
   test "drain/2 and a later shutdown offer the same servers: each starts once", %{a: a, b: b, c: c} = context do
     app = start_uneven(context, a, [b, c])

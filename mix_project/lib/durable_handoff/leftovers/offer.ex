@@ -11,10 +11,11 @@ defmodule DurableHandoff.Leftovers.Offer do
   #   * The engine plans which node gets which server, as in a drain: by limits, sticky placement, releases
   #     and load. Servers without a target are left to DurableServer's graceful shutdown.
   #   * At most 100,000 servers, those of the highest priority.
+  #   * Receivers let go of what runs on a node that was uncordoned meanwhile.
   #
   # Each receiver gets its offer, and so do the next two in alphabetical order, in case it goes down.
 
-  alias DurableHandoff.{Clock, Host, Native, Options, Plan}
+  alias DurableHandoff.{Clock, Host, Native, Options, Plan, Status}
   alias DurableHandoff.Drain.{Peers, Snapshot}
   alias DurableHandoff.Leftovers.{Adoption, Announcement, Message}
 
@@ -72,13 +73,18 @@ defmodule DurableHandoff.Leftovers.Offer do
 
   # The offer runs in a process of its own: a slow receiver must not delay the shutdown, and the end of the
   # drain must not cancel offers in flight.
-  defp offer_aside(snapshot, left_over, options, budget_ms) do
+  defp offer_aside(%{supervisor: supervisor} = snapshot, left_over, options, budget_ms) do
+    marked? = Status.marked?(supervisor)
+
     {pid, monitor} =
       :proc_lib.spawn_opt(
         fn ->
           Host.leave_application()
+          accepted = offer(snapshot, left_over, options)
+          # The node was uncordoned before the receivers had the offer.
+          if marked? and goes_on?(supervisor), do: Message.resumed(supervisor)
           # OTP reports most other exit reasons as a crash.
-          exit({:shutdown, {:accepted, offer(snapshot, left_over, options)}})
+          exit({:shutdown, {:accepted, accepted}})
         end,
         [:monitor]
       )
@@ -96,6 +102,8 @@ defmodule DurableHandoff.Leftovers.Offer do
         0
     end
   end
+
+  defp goes_on?(supervisor), do: Host.whereis(supervisor) != nil and not Status.marked?(supervisor)
 
   defp offer(snapshot, left_over, options) do
     deadline_us = Clock.after_ms(@patience_ms)
