@@ -138,6 +138,16 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert_receive {:earlier, {Leftovers, {:stood_down, ^me}}}, 60_000
   end
 
+  test "a receiver that got a server forwarded stands down: the next one gets it, although the first one runs",
+       %{state: state} do
+    %{id: id} = adoption = adoption(["a", "b"], [receiver(), self(), self()])
+    {:ok, state} = State.accept(state, adoption)
+    state = state |> State.begin(id) |> State.forwarded(id, ["a"])
+    assert %{"a" => :queued, "b" => :pending} = State.held(state)
+    assert state |> State.stand_down() |> State.idle?()
+    assert_received {Leftovers, {:pass, ^id, ["a"]}}
+  end
+
   test "an earlier receiver stood down before the offer arrived: it is this one's turn at once", %{state: state} do
     owner = receiver()
     adoption = adoption(["a"], [owner, self()])
