@@ -340,6 +340,42 @@ defmodule Handoff.ServerTroubleTest do
     assert_all_run_on(context, ["k"], [b, c])
   end
 
+  test "another writer replaces the object of a server before its turn, which ends it: gone, and no store failure",
+       %{a: a} = context do
+    start_cluster(context)
+    listen_to_telemetry(a)
+    {moving, other, draining} = hold_first(context, a)
+    replace_object(context, other)
+    assert ask(whereis(context, a, other), :add) == 1
+    SimulatedStore.resume(context.store)
+
+    assert {:ok, %{moved: 1, left: %{gone: 1}}} = await_task(draining)
+    assert_receive {:event, [_library, :attempt, _end], _duration, %{key: ^other, attempt: 1, outcome: :gone}}
+    assert Map.keys(placement(context)) == [moving]
+  end
+
+  test "another writer has replaced the server's object: not counted as a store failure, and a receiver gives up",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context, handoff_on_shutdown: [max_attempts: 2])
+    keys = start_servers(context, a, 4)
+    start_server(context, a, Counter, "k")
+    for node <- [a, b, c], do: listen_to_telemetry(node)
+    replace_object(context, "k")
+
+    assert {:ok, %{moved: 4, left: %{attempts_exhausted: 1}, adopted_later: 1}} = drain(context, a)
+
+    for attempt <- 1..2 do
+      assert_receive {:event, [_library, :attempt, _end], _duration, %{key: "k", attempt: ^attempt, outcome: outcome}}
+      assert outcome == {:displaced, :server}
+    end
+
+    assert_receive {:event, [_library, :leftovers, :stop], _started, %{dropped: %{failed: 1}}}, 60_000
+    assert_all_run_on(context, keys, [b, c])
+  end
+
+  defp replace_object(context, key),
+    do: {:ok, _object} = SimulatedStore.put_object(place(context), storage_key(context, key), %{"not" => "a state"})
+
   # Drains the server "k". Its targets have received the stop before they are asked to start it, so no attempt
   # is repeated for that reason.
   defp drain_heard(%{a: a, b: b, c: c} = context, overrides \\ []) do

@@ -244,6 +244,10 @@ defmodule DurableHandoff.Host.Outcome do
 
   def blame(_unknown), do: :unknown
 
+  @doc "The same for a read of one server's object that failed: an object that cannot be read, else the store."
+  @spec blame_read(term()) :: :server | :store
+  def blame_read(reason), do: if(blame(reason) == :server, do: :server, else: :store)
+
   # The built-in backend returns the exception or the response of its HTTP client.
   defp http?(exception), do: exception |> Module.split() |> hd() |> Kernel.in(["Req", "Mint", "Finch"])
 end

@@ -71,11 +71,14 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # An engine takes a move for a sign that the store serves, so it is read.
+  # An engine takes a move for a sign that the store serves, so it is read. One that returns an object that cannot be
+  # read serves.
   defp came_up(owner, %{name: name, server: server} = attempt) do
-    case Host.stored(Host.storage(name), server.key) do
-      {:ok, _state} -> {moved(owner, attempt), nil}
-      {:error, _reason} -> {{:displaced, :store}, :store_takes_no_reads}
+    with {:error, reason} <- Host.stored(Host.storage(name), server.key),
+         :store <- Outcome.blame_read(reason) do
+      {{:displaced, :store}, :store_takes_no_reads}
+    else
+      _served -> {moved(owner, attempt), nil}
     end
   end
 
@@ -107,8 +110,8 @@ defmodule DurableHandoff.Host.Rehome do
 
   @doc """
   What is known of a displaced server whose last attempt failed in the store: `:not_stored` if its final write
-  failed, `:displaced` if that write succeeded or another node has the server, `:unknown` while the store does
-  not answer. One read.
+  failed, `:displaced` if that write succeeded, another node has the server or its object cannot be read, `:unknown`
+  while the store does not answer. One read.
   """
   @spec final_write(Host.storage() | nil, Host.server()) :: :not_stored | :displaced | :unknown
   def final_write(storage, server) do
@@ -116,7 +119,7 @@ defmodule DurableHandoff.Host.Rehome do
       {:ok, %{meta: %{status: :running, pid: pid}}} when pid == server.pid -> :not_stored
       {:ok, _stopped_or_elsewhere} -> :displaced
       {:error, :not_found} -> :displaced
-      {:error, _reason} -> :unknown
+      {:error, reason} -> if Outcome.blame_read(reason) == :server, do: :displaced, else: :unknown
     end
   end
 
@@ -216,7 +219,7 @@ defmodule DurableHandoff.Host.Rehome do
         {:ok, %{meta: %{status: :stopped_graceful} = meta}} -> reserved_for(meta, free)
         {:ok, _ended} -> :gone
         {:error, :not_found} -> :gone
-        {:error, _reason} -> {:displaced, :store}
+        {:error, reason} -> not_read(Outcome.blame_read(reason), free)
       end
     end
   end
@@ -230,6 +233,10 @@ defmodule DurableHandoff.Host.Rehome do
       _nowhere -> nil
     end
   end
+
+  # It ended by itself, as a server does whose object another writer has replaced.
+  defp not_read(:server, :gone), do: :gone
+  defp not_read(blame, _free), do: {:displaced, blame}
 
   # A process that took the lock and ended before its start was complete is not an owner: the lock of its node
   # stays in the store, and the server runs nowhere.
@@ -262,8 +269,8 @@ defmodule DurableHandoff.Host.Rehome do
           {:error, :not_found} ->
             :gone
 
-          {:error, _reason} ->
-            settle({:displaced, :store}, attempt)
+          {:error, reason} ->
+            settle({:displaced, Outcome.blame_read(reason)}, attempt)
         end
 
       outcome ->

@@ -66,7 +66,7 @@ defmodule DurableHandoff.Host.Takeover do
       name |> ensure(key, module, max(Clock.until_ms(until_us), 1)) |> meaning(source)
     else
       {:error, :not_found} -> {:left_alone, :deleted}
-      {:error, _unreadable} -> {:failed, :store}
+      {:error, reason} -> {:failed, Outcome.blame_read(reason)}
       outcome -> outcome
     end
   end
