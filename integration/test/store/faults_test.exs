@@ -192,6 +192,21 @@ defmodule Store.FaultsTest do
     assert {:ok, %{body: %{"n" => 1}}} = Backend.get_object(state, "k")
   end
 
+  test "update_object: another writer is faster, also where the host leaves max_retries open" do
+    {:ok, %{state: state}} = Backend.init_backend(url: "memory:")
+
+    for opts <- [[], [max_retries: nil], [max_retries: 1]] do
+      {:ok, _object} = Backend.put_object(state, "k", %{"n" => 1})
+
+      add = fn %{body: %{"n" => n}} ->
+        if n == 1, do: {:ok, _object} = Backend.put_object(state, "k", %{"n" => 2})
+        {:ok, %{"n" => n + 10}}
+      end
+
+      assert {:ok, %{body: %{"n" => 12}}} = Backend.update_object(state, "k", add, opts)
+    end
+  end
+
   test "a listing is one request for each page: a sweep does not read running servers" do
     {:ok, %{state: state}} = Backend.init_backend(url: "memory:")
     for n <- 1..50, do: {:ok, _} = Backend.put_object(state, "x/#{n}", %{"n" => n})

@@ -268,8 +268,8 @@ defmodule DurableHandoff.Store do
   @spec update_object(t(), String.t(), (object() -> {:ok, term()} | {:error, term()}), keyword()) ::
           {:ok, object()} | error()
   def update_object(%__MODULE__{} = store, key, fun, opts \\ []) do
-    {again, opts} = Keyword.pop(opts, :max_retries, @update_again)
-    update_object(store, key, fun, opts, again)
+    {again, opts} = Keyword.pop(opts, :max_retries)
+    update_object(store, key, fun, opts, if(is_integer(again), do: again, else: @update_again))
   end
 
   defp update_object(store, key, fun, opts, again) do
