@@ -25,6 +25,14 @@ defmodule Node.LinkTest do
     {:ok, link: link, id: id, relay: relay, os_pid: os_pid}
   end
 
+  test "already when the drain opens its link: nothing blocks, and the link is lost after two seconds", %{relay: relay} do
+    assert {:ok, link, _wake} = relay |> Link.open(@job, 60 * @second, 0) |> Link.flush(0)
+    assert {:ok, link, _wake} = Link.flush(link, 2 * @second - 1)
+    assert Link.flush(link, 2 * @second) == {:lost, :congested}
+    # A call that waits for the connection returns only when it is lost.
+    assert node(relay) in Node.list()
+  end
+
   test "for two seconds: the link is lost, and nothing has blocked", %{link: link, id: id, relay: relay} do
     # The keepalive cannot be sent. It is tried again soon.
     assert {:ok, link, wake} = Link.flush(link, div(@second, 2))

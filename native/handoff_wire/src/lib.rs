@@ -43,10 +43,10 @@
 //! A **drain** sends to the name [`NODE_PROCESS`] on the announced pid's node, from the process that drains:
 //! answers to what cannot be understood go to the sender. A rebalance opens with `rebalance_open` instead of
 //! `drain_open`, at a node that has it among its `goals`; all else is the same. It monitors the announced
-//! pid. It picks an id that its node has not used before, sends `drain_open`, and from then on `keepalive`
-//! every [`KEEPALIVE_MS`]. After `opened` it sends `servers`, the first `view` and `drain_start`, without
-//! waiting in between. `orders` are the embedded engine's actions and `events` its events, in the same
-//! shapes, so one loop serves both. The embedded engine follows from the start: it applies every order before
+//! pid as soon as `drain_open` could be sent. It picks an id that its node has not used before, and sends `keepalive`
+//! every [`KEEPALIVE_MS`] from `drain_open` on. After `opened` it sends `servers`, the first `view` and
+//! `drain_start`, without waiting in between. `orders` are the embedded engine's actions and `events` its events,
+//! in the same shapes, so one loop serves both. The embedded engine follows from the start: it applies every order before
 //! that is executed, and every event. So it knows at any moment where each server is, and detects invalid
 //! orders. The drain drops the Rust node and continues with the embedded engine after an invalid order, a
 //! `refuse` for its drain, the `DOWN` of the announced pid, [`SILENCE_MS`] without a message, or a message

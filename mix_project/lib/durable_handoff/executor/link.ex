@@ -26,9 +26,10 @@ defmodule DurableHandoff.Executor.Link do
   # was paused.
   @pause_keepalives 2
 
-  @enforce_keys [:pid, :to, :monitor, :id, :deadline_us, :received_at_us, :sent_at_us, :flushed_at_us, :entries]
+  @enforce_keys [:pid, :to, :id, :deadline_us, :received_at_us, :sent_at_us, :flushed_at_us, :entries]
   defstruct @enforce_keys ++
               [
+                :monitor,
                 :blocked_us,
                 :view,
                 stage: :opening,
@@ -63,7 +64,6 @@ defmodule DurableHandoff.Executor.Link do
     %__MODULE__{
       pid: pid,
       to: {Wire.node_process(), node(pid)},
-      monitor: Process.monitor(pid),
       id: id,
       deadline_us: deadline_us,
       received_at_us: now,
@@ -165,7 +165,7 @@ defmodule DurableHandoff.Executor.Link do
 
   defp drain(%{queue: [message | rest]} = link, now) do
     case Wire.send(link.to, message) do
-      :ok -> %{link | queue: rest, sent_at_us: now, blocked_us: nil} |> fill(now) |> drain(now)
+      :ok -> %{link | queue: rest, sent_at_us: now, blocked_us: nil} |> monitor() |> fill(now) |> drain(now)
       :nosuspend -> blocked(link, now)
       :noconnect -> {:lost, :noconnection}
     end
@@ -176,6 +176,10 @@ defmodule DurableHandoff.Executor.Link do
       do: drain(%{link | queue: [Wire.keepalive(link.id)]}, now),
       else: {:ok, link, min(link.sent_at_us + Wire.keepalive_ms() * 1_000, silent_at(link))}
   end
+
+  # Setting a monitor waits while the connection is full, so it follows the first message that could be sent.
+  defp monitor(%{monitor: nil} = link), do: %{link | monitor: Process.monitor(link.pid)}
+  defp monitor(link), do: link
 
   defp blocked(link, now) do
     since = link.blocked_us || now
