@@ -99,7 +99,7 @@ defmodule DurableHandoff do
   waits for that drain, which keeps its own options. The node is cordoned when the drain starts and stays
   cordoned until `uncordon/1`. A later shutdown drains the servers that stayed or were started since. A shutdown that
   comes meanwhile waits for the drain, or ends it (`:cancelled`) if its `max_concurrency`, `max_concurrency_per_target`
-  or `max_per_second` is lower than the shutdown's, and moves the rest.
+  or `max_per_second` is lower than the shutdown's, or its `wait_for_target_ms` is higher, and moves the rest.
 
   With `await: false` it returns at once: `{:ok, :started}`, or `{:ok, :joined}` when a drain already runs.
   `status/1` has the progress, and the report at the end. `cancel/1` ends the drain early.

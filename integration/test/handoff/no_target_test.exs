@@ -119,4 +119,14 @@ defmodule Handoff.NoTargetTest do
     assert {:ok, %{moved: 4}} = await_task(draining)
     assert_all_run_on(context, keys, [b])
   end
+
+  test "a shutdown joins a drain/2 that waits longer for a target: it does not wait", %{a: a} = context do
+    app = start_handoff(context, a, handoff_on_shutdown: [timeout_ms: 3_600_000])
+    start_servers(context, a, 4)
+    draining = Task.async(fn -> drain(context, a, wait_for_target_ms: 3_600_000) end)
+    wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 4}}}, status(context, a)) end)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    assert {:ok, %{ended: :cancelled, moved: 0, left: %{no_target: 4}}} = await_task(draining)
+    assert :ok = await_task(stopping)
+  end
 end

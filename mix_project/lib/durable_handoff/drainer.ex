@@ -22,8 +22,8 @@ defmodule DurableHandoff.Drainer do
     * One drain at a time. `DurableHandoff.drain/2` and a shutdown that find one running wait for it. A shutdown
       then drains what stayed, or was started since; and once more, if servers have started during its own drain.
       Both end a rebalance, and a shutdown also a drain with a lower `max_concurrency`,
-      `max_concurrency_per_target` or `max_per_second` than its own. They wait up to a second for moves in flight, a
-      shutdown for at most a quarter of its time.
+      `max_concurrency_per_target` or `max_per_second` than its own, or a higher `wait_for_target_ms`. They wait up to a
+      second for moves in flight, a shutdown for at most a quarter of its time.
     * After `DurableHandoff.cancel/1` a drain ends as soon as the moves in flight have settled; one that waits behind
       a rebalance moves nothing. A shutdown starts no other one after it.
 

@@ -291,12 +291,14 @@ defmodule DurableHandoff.Options do
   end
 
   @doc false
-  # Whether a drain with `options` may take longer than one with `other` because a limit of it is lower.
+  # Whether a drain with `options` may take longer than one with `other` because a limit of it is lower, or because it
+  # waits longer for a target.
   @spec slower?(t(), t()) :: boolean()
   def slower?(%__MODULE__{} = options, %__MODULE__{} = other) do
     limits = [:max_concurrency, :max_concurrency_per_target, :max_per_second]
     # In the order of terms nil, no limit, is above every number.
-    Enum.any?(limits, &(Map.get(options, &1) < Map.get(other, &1)))
+    lower? = Enum.any?(limits, &(Map.get(options, &1) < Map.get(other, &1)))
+    lower? or (options.wait_for_target_ms || 0) > (other.wait_for_target_ms || 0)
   end
 
   @doc false

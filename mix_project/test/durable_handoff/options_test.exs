@@ -88,7 +88,7 @@ defmodule DurableHandoff.OptionsTest do
     assert Enum.sort(Keyword.keys(Options.schema())) == @bad |> Enum.map(&elem(&1, 0)) |> Enum.uniq() |> Enum.sort()
   end
 
-  test "a drain is slower than another one if one of its limits is lower; no limit is the highest" do
+  test "a drain is slower than another one if one of its limits is lower, no limit is the highest; or if it waits longer" do
     options = Options.new!(max_per_second: 10)
     refute Options.slower?(options, options)
     refute Options.slower?(Options.override!(options, max_per_second: nil, timeout_ms: 5), options)
@@ -96,6 +96,11 @@ defmodule DurableHandoff.OptionsTest do
 
     for {name, lower} <- [max_per_second: 9, max_concurrency: 49, max_concurrency_per_target: 20],
         do: assert(Options.slower?(Options.override!(options, [{name, lower}]), options))
+
+    waits = Options.override!(options, wait_for_target_ms: 5)
+    assert Options.slower?(waits, options)
+    refute Options.slower?(options, waits)
+    refute Options.slower?(Options.override!(options, wait_for_target_ms: 0), options)
   end
 
   describe "options of a rebalance" do

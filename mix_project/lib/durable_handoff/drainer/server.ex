@@ -140,7 +140,7 @@ defmodule DurableHandoff.Drainer.Server do
   end
 
   # A running drain with a later deadline is told to end in time for the shutdown. One with lower limits than those of
-  # the shutdown ends now, so that the shutdown moves the rest at its own pace.
+  # the shutdown, or that waits longer for a target, ends now, so that the shutdown moves the rest at its own pace.
   defp join_for_shutdown(%{drain: {pid, _monitor}} = state, deadline) do
     if state.slower?,
       do: Drain.cancel(pid, {:request, %{deadline | end_us: Deadline.let_go_us(deadline)}}),
