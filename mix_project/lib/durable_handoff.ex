@@ -109,7 +109,8 @@ defmodule DurableHandoff do
   which waits for a node.
 
   Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here),
-  `:supervisor_not_running`, `:overdue` (the node shuts down meanwhile, or the drain hangs), `{:drain_failed, reason}`
+  `:supervisor_not_running`, `:calling_self` (a server of this supervisor cannot wait in a callback for a drain that moves
+  it: use `await: false`), `:overdue` (the node shuts down meanwhile, or the drain hangs), `{:drain_failed, reason}`
   (its process crashed), or `{:invalid, texts}`: the engine refused what it was given, and nothing was moved. Each text
   names what and the limit (10,000,000 servers, 20,000 nodes, 64 sticky levels). After both the node stays cordoned.
   Raises `ArgumentError` when an option is wrong.
@@ -119,7 +120,8 @@ defmodule DurableHandoff do
   """
   @spec drain(atom(), keyword()) ::
           {:ok, Report.t() | :started | :joined}
-          | {:error, :no_peers | :overdue | absent() | {:invalid, [String.t()]} | {:drain_failed, term()}}
+          | {:error,
+             :no_peers | :calling_self | :overdue | absent() | {:invalid, [String.t()]} | {:drain_failed, term()}}
   def drain(supervisor, overrides \\ []) do
     name!(supervisor)
     {await?, overrides} = Schema.flag!(overrides, :await, true)
@@ -134,6 +136,7 @@ defmodule DurableHandoff do
         options = Options.override!(options, overrides, [:await, :force])
 
         cond do
+          await? and self() in Host.processes(supervisor) -> {:error, :calling_self}
           not force? and state != :draining and alone?(supervisor, options) -> {:error, :no_peers}
           await? -> Drainer.drain(supervisor, options)
           true -> Drainer.start_drain(supervisor, options)
@@ -286,8 +289,8 @@ defmodule DurableHandoff do
 
   Errors: `:draining` (this node drains), `:cordoned` (drain it instead), `:stopping`, `:no_drainer`,
   `:supervisor_not_running`, `:overdue` (a drain or a shutdown came, and moves in flight continue by
-  themselves; or it hangs), `{:drain_failed, reason}` and `{:invalid, texts}` (see `drain/2`). Raises `ArgumentError` when
-  an option is wrong.
+  themselves; or it hangs), `:calling_self`, `{:drain_failed, reason}` and `{:invalid, texts}` (see `drain/2`). Raises
+  `ArgumentError` when an option is wrong.
   """
   @spec rebalance(atom(), keyword()) ::
           {:ok, Report.t() | Plan.t() | :started | :joined}

@@ -70,6 +70,18 @@ defmodule Handoff.DrainTest do
     wait_until(fn -> a not in eligible(context, b) end)
   end
 
+  test "a server would wait in a callback for a drain that moves it: refused, unless it does not wait",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    keys = start_servers(context, a, 3)
+    drain = &{:apply, DurableHandoff, :drain, [context.sup, &1]}
+    server = whereis(context, a, "s1")
+    assert {:error, :calling_self} = GenServer.call(server, drain.([]), 60_000)
+    assert {:ok, %{state: :idle, cordoned: false}} = status(context, a)
+    assert {:ok, :started} = GenServer.call(server, drain.(await: false), 60_000)
+    await_all_on(context, keys, [b, c])
+  end
+
   test "a second drain moves the servers that the first could not", %{a: a, b: b, nodes: nodes} = context do
     start_handoff(context, a)
     keys = start_servers(context, a, 5)

@@ -65,6 +65,16 @@ defmodule Handoff.RebalanceTest do
     assert {:ok, %{moved: 6, left: %{excluded: 3}}} = rebalance(context, a, @at_once)
   end
 
+  test "a server would wait in a callback for a rebalance that may move it: refused", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 3)
+    rebalance = &{:apply, DurableHandoff, :rebalance, [context.sup, &1 ++ @at_once]}
+    server = whereis(context, a, "s1")
+    assert {:error, :calling_self} = GenServer.call(server, rebalance.([]), 60_000)
+    assert {:ok, %{moves: _}} = GenServer.call(server, rebalance.(dry_run: true), 60_000)
+    assert {:ok, :started} = GenServer.call(server, rebalance.(await: false), 60_000)
+  end
+
   test "a cordoned node neither gets nor gives servers", %{a: a, b: b} = context do
     start_cluster(context)
     start_servers(context, a, 9)
