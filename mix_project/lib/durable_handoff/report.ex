@@ -157,7 +157,7 @@ defmodule DurableHandoff.Report do
       [
         "rebalance: moved #{report.moved} of #{balance.excess} above this node's share",
         report.moved > 0 && " in #{DurableHandoff.Log.seconds(report.duration_ms)} to #{counts(report.targets)}",
-        left(Map.delete(report.left, :kept)),
+        balance.excess - report.moved > 0 && could_not_move(Map.drop(report.left, [:kept, :gone])),
         balance.idle && "; idle: #{balance.idle}",
         report.moved > 0 && "; now " <> Enum.map_join(balance.after, ", ", &"#{&1.name} #{&1.servers}"),
         report.ended != :done && "; ended early: #{report.ended}",
@@ -187,6 +187,9 @@ defmodule DurableHandoff.Report do
     end
 
     defp left(left), do: left != %{} && "; left #{left |> Map.values() |> Enum.sum()} (#{counts(left)})"
+
+    # These may be more than the servers above the share, any of which could have moved.
+    defp could_not_move(left), do: left != %{} && "; could not move: #{counts(left)}"
 
     defp stored(%{stored: 0, failed: 0}), do: false
     defp stored(%{stored: stored, failed: 0}), do: "; #{stored} stored their state first"

@@ -34,9 +34,13 @@ defmodule DurableHandoff.ReportTest do
   test "a rebalance that moves nothing names why servers stayed" do
     balance = %{idle: nil, excess: 10, before: [], after: [%{name: "a@h", servers: 20, share: 10.0}]}
     idle = %{@engine | total: 10, moved: 0, left: %{kept: 10}, targets: [], attempts: 0, failures: 0, ended: :done}
-    text = idle |> Map.put(:balance, balance) |> report(goal: :rebalance, moved_lately: 20) |> to_string()
-    assert text =~ "moved_lately 20"
-    refute text =~ "kept"
+    report = idle |> Map.put(:balance, balance) |> report(goal: :rebalance, moved_lately: 20)
+
+    # Not "left 20": only 10 were to move.
+    assert to_string(report) == "rebalance: moved 0 of 10 above this node's share; could not move: moved_lately 20"
+
+    # What stays is this node's share then.
+    refute to_string(%{report | moved: 10}) =~ "moved_lately"
 
     plan = %DurableHandoff.Plan{
       supervisor: Sup,
