@@ -28,6 +28,15 @@ defmodule Node.CommandsTest do
     assert_all_run_on(context, keys, [a, b])
   end
 
+  test "a node is draining while a requested drain runs, and cordoned after it", %{a: a, b: b} = context do
+    start_servers(context, a, 1)
+    draining = start_held(context, 1, fn -> drain(context, a) end)
+    assert %{"cordoned" => false, "draining" => true} = described(b, a)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 1}} = await_task(draining)
+    assert %{"cordoned" => true, "draining" => true} = described(b, a)
+  end
+
   test "move: one server moves to the named node", %{a: a, b: b, c: c} = context do
     # The node that is asked does not run the server, and knows which one does.
     [key] = start_known(context, a, 1, b)

@@ -126,14 +126,14 @@ defmodule DurableHandoff.Operator do
   defp change(name, %{cordon: false}), do: Cordon.uncordon(name)
 
   defp supervisor(name) do
-    with %{options: options, marked: marked, cordoned: cordoned} <- Status.read(name) do
+    with %{options: options, state: state, marked: marked, cordoned: cordoned} <- Status.read(name) do
       %{
         name: inspect(name),
         generation: options.generation,
         started_at_ms: Host.started_at_ms(name),
         servers: Host.count(name),
         draining: marked,
-        cordoned: cordoned
+        cordoned: cordoned and state != :draining
       }
     end
   end

@@ -48,7 +48,8 @@ pub struct SupervisorInfo {
     pub servers: u64,
     /// Whether the supervisor accepts no servers, because it is cordoned or marked as draining.
     pub draining: bool,
-    /// Whether that state can be undone. Absent from releases without cordons.
+    /// Whether that can be undone now: the supervisor is cordoned, and does not drain. Absent from releases without
+    /// cordons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordoned: Option<bool>,
 }

@@ -29,7 +29,7 @@ pub struct SupervisorLine {
     pub servers: u64,
     /// Whether the supervisor accepts no servers, because its node is draining or cordoned.
     pub draining: bool,
-    /// Whether that state is a cordon, which can be undone. Absent from releases without cordons.
+    /// Whether that is a cordon without a drain, which can be undone now. Absent from releases without cordons.
     #[serde(default)]
     pub cordoned: Option<bool>,
 }
