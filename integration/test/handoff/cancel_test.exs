@@ -40,7 +40,7 @@ defmodule Handoff.CancelTest do
     keys = start_known(context, a, 4, b)
     listen_to_log(context, a)
     draining = start_held(context, 1, fn -> drain(context, a) end)
-    assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
+    for _once_and_again <- 1..2, do: assert(:ok = call(a, DurableHandoff, :cancel, [context.sup]))
     await_heard(context, b)
     SimulatedStore.resume(context.store)
 
@@ -50,6 +50,8 @@ defmodule Handoff.CancelTest do
     assert Enum.sort(Map.keys(placement(context))) == Enum.sort(keys)
     assert held(context, b) == %{}
     {:warning, _line} = await_log(a, :drain_cancelled, %{shutdown: false})
+    {:warning, _line} = await_log(a, :drain_ended)
+    refute_received {:log, ^a, :warning, :drain_cancelled, _metadata}
     wait_until(fn -> a not in eligible(context, b) end)
   end
 

@@ -73,16 +73,18 @@ defmodule DurableHandoff.Drainer.Server do
     {:reply, :ok, cancel_next(state)}
   end
 
-  def handle_call(:cancel, _from, %{drain: {pid, _monitor}} = state) do
+  def handle_call(:cancel, _from, %{cancelled?: true} = state), do: {:reply, :ok, state}
+
+  def handle_call(:cancel, _from, state) do
     Announcement.cancelled(state.supervisor, state.shutdown != nil)
-    cancel(pid, state)
-    {:reply, :ok, %{state | cancelled?: state.shutdown != nil}}
+    {:reply, :ok, cancel_if(state, true)}
   end
 
   def handle_call({:shutdown, deadline}, from, %{drain: earlier} = state) do
     Telemetry.shutdown_start(state.supervisor, deadline)
     Status.put_marked(state.supervisor)
-    state = %{state | shutdown: %{from: from, deadline: deadline, again?: state.kind == :drain, late?: true}}
+    shutdown = %{from: from, deadline: deadline, again?: state.kind == :drain, late?: true}
+    state = %{state | shutdown: shutdown, cancelled?: false}
 
     {:noreply,
      cond do
@@ -218,6 +220,8 @@ defmodule DurableHandoff.Drainer.Server do
   end
 
   defp cancel_next(%{next: nil, shutdown: nil} = state), do: state
+  defp cancel_next(%{next: %{cancelled?: true}, shutdown: nil} = state), do: state
+  defp cancel_next(%{cancelled?: true} = state), do: state
 
   defp cancel_next(state) do
     Announcement.cancelled(state.supervisor, state.shutdown != nil)
@@ -272,7 +276,9 @@ defmodule DurableHandoff.Drainer.Server do
     Announcement.ended(state.supervisor, result, state.shutdown != nil)
     Status.put_result(state.status, result)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
-    %{stop_storing(state) | drain: nil, kind: nil} |> put_waiting([]) |> after_drain(result)
+    # A cancel of a requested drain ends with it, one of a shutdown counts for all its drains.
+    cancelled? = state.cancelled? and state.shutdown != nil
+    %{stop_storing(state) | drain: nil, kind: nil, cancelled?: cancelled?} |> put_waiting([]) |> after_drain(result)
   end
 
   # A shutdown takes precedence: waiting callers get the result of its drain.
@@ -292,7 +298,7 @@ defmodule DurableHandoff.Drainer.Server do
   # The waiting drain moves nothing, and its callers get the report of a cancelled drain.
   defp cancel_if(%{drain: {pid, _monitor}} = state, true) do
     cancel(pid, state)
-    state
+    %{state | cancelled?: true}
   end
 
   defp cancel_if(state, _cancelled?), do: state
