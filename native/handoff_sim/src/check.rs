@@ -63,9 +63,13 @@ impl Family {
 
 /// Runs `runs` seeds from `first` on.
 pub fn check(family: Family, first: u64, runs: u64) -> Checked {
+    check_with(family, first, runs, world::run)
+}
+
+fn check_with(family: Family, first: u64, runs: u64, run: fn(Scenario) -> Outcome) -> Checked {
     let mut checked = Checked { runs, option: family.option(), ..Checked::default() };
     for seed in first..first.saturating_add(runs) {
-        let Ok(outcome) = catch_unwind(|| family.run(seed, world::run)) else {
+        let Ok(outcome) = catch_unwind(|| family.run(seed, run)) else {
             checked.broken += 1;
             let violation = Violation { at: world::START, rule: Rule::Panic, detail: "a panic, printed above".into() };
             checked.failed.entry(Rule::Panic).or_default().push((seed, violation));
@@ -146,4 +150,22 @@ fn summary(drain: &DrainOutcome) -> String {
         report.concurrency.highest,
         report.gap
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_breaks_a_rule_and_the_next_seeds_run() {
+        let run = |scenario: Scenario| {
+            assert_ne!(scenario.seed, 2, "on purpose");
+            world::run(scenario)
+        };
+        let checked = check_with(Family::Drains, 1, 3, run);
+        assert_eq!((checked.runs, checked.broken), (3, 1));
+        let seeds: Vec<u64> = checked.failed[&Rule::Panic].iter().map(|(seed, _)| *seed).collect();
+        assert_eq!(seeds, [2]);
+        assert!(checked.drains >= 2 && checked.describe().contains("Panic: 1 seeds"));
+    }
 }
