@@ -62,6 +62,9 @@ defmodule Node.CommandsTest do
     assert {said, 5} = RustNode.command(["rebalance" | connect])
     assert said =~ "0 servers moved" and said =~ "moved_lately 40"
     assert_all_run_on(context, keys, [a])
+
+    assert {said, 0} = RustNode.command(["rebalance", "--dry-run", "--json", "--after-ms", "0" | connect])
+    assert %{"moved" => 40} = DurableHandoff.Codec.decode!(said)
   end
 
   defp described(connect, node) do

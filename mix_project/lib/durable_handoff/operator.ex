@@ -15,7 +15,7 @@ defmodule DurableHandoff.Operator do
   @max_list_bytes 1_000_000
   # Options of a `rebalance_request` that an operator sends only if the node's description lists them: earlier
   # releases would ignore them.
-  @rebalance_settings [:tolerance, :min_servers, :max_per_second]
+  @rebalance_settings [:after_ms, :tolerance, :min_servers, :max_per_second]
 
   @doc "Answers with release, clock and supervisors of this node, as many as fit into one frame."
   @spec describe(Wire.id(), pid()) :: :ok

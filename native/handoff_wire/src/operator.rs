@@ -54,7 +54,7 @@ pub struct SupervisorInfo {
     pub cordoned: Option<bool>,
 }
 
-/// The value in [`Description::knows`] for the fields `tolerance`, `min_servers` and `max_per_second` of a
+/// The value in [`Description::knows`] for the fields `after_ms`, `tolerance`, `min_servers` and `max_per_second` of a
 /// [`RebalanceRequest`]. An agent without that value ignores these fields.
 pub const REBALANCE_SETTINGS: &str = "rebalance_settings";
 
@@ -195,9 +195,9 @@ pub struct MoveDone {
 
 body!(MoveDone = "move_done": request; what { from, to, gap_us, attempts });
 
-/// `{durable_handoff, 1, rebalance_request, Request, Pid, #{supervisor, dry_run, timeout_ms, tolerance,
+/// `{durable_handoff, 1, rebalance_request, Request, Pid, #{supervisor, dry_run, timeout_ms, after_ms, tolerance,
 /// min_servers, max_per_second}}`. The answers are those to a [`DrainRequest`] with `plan`; `total` counts
-/// the servers to be moved. The last three keys are sent only to an agent that knows [`REBALANCE_SETTINGS`].
+/// the servers to be moved. The last four keys are sent only to an agent that knows [`REBALANCE_SETTINGS`].
 /// Without a key the configured value counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RebalanceRequest {
@@ -209,6 +209,8 @@ pub struct RebalanceRequest {
     pub dry_run: bool,
     /// Replaces the configured time.
     pub timeout_ms: Option<u64>,
+    /// Servers that arrived on their node within this time stay.
+    pub after_ms: Option<u64>,
     /// By how much of its share a node may exceed it.
     pub tolerance: Option<f64>,
     /// A node with fewer servers moves none.
@@ -223,6 +225,7 @@ impl Body for RebalanceRequest {
     fn write(&self) -> Vec<Term> {
         let number = |number: u32| uint(number.into());
         let settings = [
+            ("after_ms", self.after_ms.map(uint)),
             ("tolerance", self.tolerance.map(float)),
             ("min_servers", self.min_servers.map(number)),
             ("max_per_second", self.max_per_second.map(number)),
@@ -245,6 +248,7 @@ impl Body for RebalanceRequest {
             supervisor: Value::of_key(&what, "supervisor")?,
             dry_run: Value::of_key(&what, "dry_run")?,
             timeout_ms: Value::of_key(&what, "timeout_ms")?,
+            after_ms: what.maybe("after_ms", read_u64)?,
             tolerance: what.maybe("tolerance", read_f64)?,
             min_servers: what.maybe("min_servers", read_u32)?,
             max_per_second: what.maybe("max_per_second", read_u32)?,

@@ -39,6 +39,9 @@ pub struct RebalanceFlags {
     /// The time for the rebalance in milliseconds [default: the supervisors']
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub timeout_ms: Option<u64>,
+    /// Servers that arrived on their node within this time in milliseconds stay; 0: all may move [default: the supervisors']
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=86_400_000))]
+    pub after_ms: Option<u64>,
     /// How much of its share a node may carry above it before it moves any server, such as 0.1 [default: the supervisors']
     #[arg(long, value_name = "N", value_parser = tolerance)]
     pub tolerance: Option<f64>,
@@ -64,7 +67,10 @@ fn tolerance(text: &str) -> Result<f64, String> {
 impl RebalanceFlags {
     /// Whether the request has settings that earlier releases ignore.
     fn has_settings(&self) -> bool {
-        self.tolerance.is_some() || self.min_servers.is_some() || self.max_per_second.is_some()
+        self.after_ms.is_some()
+            || self.tolerance.is_some()
+            || self.min_servers.is_some()
+            || self.max_per_second.is_some()
     }
 }
 
@@ -152,13 +158,14 @@ async fn ask_one(
 ) -> OfNode {
     let peer = names::parse(name).map_err(|error| NoAnswer::Unreachable(error.to_string()))?;
     let mut agent = Agent::of_peer(node, &peer)?;
-    let RebalanceFlags { dry_run, timeout_ms, tolerance, min_servers, max_per_second, .. } = *flags;
+    let RebalanceFlags { dry_run, timeout_ms, after_ms, tolerance, min_servers, max_per_second, .. } = *flags;
     agent.ask(|request, from| RebalanceRequest {
         request,
         from,
         supervisor,
         dry_run,
         timeout_ms,
+        after_ms,
         tolerance,
         min_servers,
         max_per_second,

@@ -185,6 +185,7 @@ messages = [
       supervisor: "MyApp.Durable",
       dry_run: false,
       timeout_ms: nil,
+      after_ms: 0,
       tolerance: 0.1,
       min_servers: 50,
       max_per_second: 5

@@ -35,6 +35,7 @@ defmodule DurableHandoff.Wire.Reader do
                supervisor: String.t(),
                timeout_ms: nil | non_neg_integer(),
                dry_run: boolean(),
+               after_ms: nil | non_neg_integer(),
                tolerance: nil | number(),
                min_servers: nil | non_neg_integer(),
                max_per_second: nil | non_neg_integer()
@@ -105,7 +106,7 @@ defmodule DurableHandoff.Wire.Reader do
 
   def read(:rebalance_request, [request, from, %{dry_run: dry_run} = what])
       when is_number_of(request) and is_pid(from) and is_boolean(dry_run) do
-    numbers = for field <- [:timeout_ms, :min_servers, :max_per_second], do: {field, &optional_number?/1}
+    numbers = for field <- [:timeout_ms, :after_ms, :min_servers, :max_per_second], do: {field, &optional_number?/1}
     fields = [supervisor: &text?/1, tolerance: &(&1 == nil or is_number(&1))] ++ numbers
     request(:rebalance_request, request, from, what, fields)
   end

@@ -49,7 +49,7 @@ pub(super) fn choose(
         let release = line.library.as_deref().unwrap_or("of an unknown release");
         let missing = match (found.cordoned, settings && !line.knows.iter().any(|known| known == REBALANCE_SETTINGS)) {
             (None, _) => Some("rebalance"),
-            (_, true) => Some("--tolerance, --min-servers and --max-per-second"),
+            (_, true) => Some("--after-ms, --tolerance, --min-servers and --max-per-second"),
             (_, false) => None,
         };
         let too_old = |missing| NoAnswer::Refused(format!("its durable_handoff {release} does not know {missing}"));
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(asked[0].error, None);
         assert_eq!(
             asked[1].error.as_ref().map(NoAnswer::text),
-            Some("its durable_handoff 0.1.0 does not know --tolerance, --min-servers and --max-per-second")
+            Some("its durable_handoff 0.1.0 does not know --after-ms, --tolerance, --min-servers and --max-per-second")
         );
     }
 
