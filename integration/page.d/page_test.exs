@@ -220,13 +220,16 @@ defmodule PageTest do
         |> Map.merge(gaps(drain))
         |> Map.merge(%{
           "drain" => drain["node"] <> " " <> drain["supervisor"],
-          "stage" => drain["stage"],
+          "stage" => stage(drain),
           "progress" => [drain["moved"] + drain["left"], drain["total"]]
         })
       end
 
     %{"drains" => cards}
   end
+
+  defp stage(%{"stage" => stage, "waits_for" => nil}), do: stage
+  defp stage(%{"stage" => stage, "waits_for" => waits_for}), do: "#{stage}, waits for: #{waits_for}"
 
   defp ended_boxes(status) do
     boxes =

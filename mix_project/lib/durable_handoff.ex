@@ -327,7 +327,10 @@ defmodule DurableHandoff do
     * `progress`: of the current or the last drain, as numbers of servers: `total`; `pending`, not tried yet;
       `in_flight`, in an attempt; `stopping`; `displaced`, stopped and without a place yet; `moved`; `left`;
       `retried`, with more than one attempt. And `failures` (attempts), `limit` (how many attempts may run at a
-      time), `excess` (of a rebalance) and `finished`;
+      time), `excess` (of a rebalance) and `finished`. `waits_for`: why nothing is in flight although servers are left:
+      `:store`, which has failed an attempt; `:target`, there is none, or all rest after a failure or are at their limits;
+      `:limit`, which other drains on the store use up (only a Rust node knows these), or servers that are still
+      stopping; `:pace`, `max_per_second`; else `nil`;
     * `report`: of the last drain that ended. A drain that found no servers does not replace it;
     * `waiting`: how many callers of `drain/2` wait for the current drain;
     * `rebalance`: its `state`, `progress` and `report`, in which `balance.idle` says why nothing was moved; `waiting`:

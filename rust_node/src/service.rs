@@ -262,6 +262,7 @@ impl Service {
                 displaced: progress.displaced,
                 failures: progress.failures,
                 limit: progress.limit,
+                waits_for: progress.waits_for.map(|waits_for| waits_for.name().to_owned()),
                 moved_per_s: drain.pace.per_second(),
                 gaps: drain.gaps(),
             }

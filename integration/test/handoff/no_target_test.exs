@@ -113,7 +113,7 @@ defmodule Handoff.NoTargetTest do
     start_handoff(context, a)
     keys = start_servers(context, a, 4)
     draining = Task.async(fn -> drain(context, a, wait_for_target_ms: 60_000, timeout_ms: 120_000) end)
-    wait_until(fn -> match?({:ok, %{state: :draining, progress: %{total: 4}}}, status(context, a)) end)
+    wait_until(fn -> match?({:ok, %{progress: %{total: 4, waits_for: :target}}}, status(context, a)) end)
 
     start_handoff(context, b)
     assert {:ok, %{moved: 4}} = await_task(draining)

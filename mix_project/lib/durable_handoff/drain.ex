@@ -320,7 +320,14 @@ defmodule DurableHandoff.Drain do
 
     progress = Session.progress(drain.session)
     text = Progress.line(kind(drain), progress, Clock.now_us() - drain.deadline.begin_us)
-    Log.info(:drain_progress, drain.supervisor, text, Map.take(progress, [:total, :moved, :left, :in_flight]))
+
+    Log.info(
+      :drain_progress,
+      drain.supervisor,
+      text,
+      Map.take(progress, [:total, :moved, :left, :in_flight, :waits_for])
+    )
+
     offer_released(%{drain | stale?: true})
   end
 

@@ -35,7 +35,7 @@ defmodule DurableHandoff.Log do
     * `:another_store`: warning. Fields: `nodes`.
     * `:estimate`: info; warning when it does not fit. Fields: `round_trip_ms`, `drain_ms`, `fit`
       (servers).
-    * `:drain_progress`: info. Fields: `total`, `moved`, `left`, `in_flight`.
+    * `:drain_progress`: info. Fields: `total`, `moved`, `left`, `in_flight`, `waits_for`.
     * `:view_refused`: warning. Fields: `reason`.
     * `:attempt_died`: error. Fields: `key`, `reason`.
     * `:reservation_left`: warning. Fields: `key`, `reason`.

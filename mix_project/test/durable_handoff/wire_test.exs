@@ -60,7 +60,9 @@ defmodule DurableHandoff.WireTest do
     {request, from, given.(what)} == {elem(message, 3), elem(message, 4), given.(elem(message, 5))}
   end
 
-  defp same?({:progress, id}, message), do: id == elem(message, 3)
+  defp same?({:progress, id, waits_for}, message),
+    do: {id, waits_for} == {elem(message, 3), Map.get(elem(message, 4), :waits_for)}
+
   defp same?(received, message), do: tl(Tuple.to_list(received)) == Enum.drop(Tuple.to_list(message), 3)
 
   defp built(:welcome, [endpoint, %{release: release}]), do: Wire.welcome(endpoint, release)

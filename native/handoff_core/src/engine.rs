@@ -43,7 +43,7 @@ use crate::pending::Pending;
 use crate::placement::Placement;
 use crate::quantiles::Quantiles;
 use crate::reason::Reason;
-use crate::report::{AtATime, Ended, Progress, Report};
+use crate::report::{AtATime, Ended, Progress, Report, WaitsFor};
 use crate::shared::Shared;
 use crate::store_health::{Gate, StoreHealth};
 use crate::time::Micros;
@@ -117,6 +117,8 @@ pub struct Engine {
     rebalance: Option<Rebalance>,
     /// Whether the drain is counted in [`Shared`].
     counted: bool,
+    /// What servers waited for at the last poll.
+    waits_for: Option<WaitsFor>,
     tally: Tally,
 }
 
@@ -172,6 +174,7 @@ impl Engine {
             pace: Pace::new(config.max_per_second),
             rebalance: None,
             counted: false,
+            waits_for: None,
             tally: Tally::default(),
             config,
         };
@@ -197,29 +200,32 @@ impl Engine {
         shared.limiter.on_tick(now);
         self.leave_exhausted();
         self.advance(now, shared);
-        let mut waits = false;
+        let mut waits = None;
         let others = !self.pending.is_empty();
         match self.phase {
             Phase::Running => {
                 self.pending.reconsider();
                 self.leave_replaced();
                 self.retry_untouched(now);
-                waits |= self.start_displaced(now, others, shared, &mut actions);
-                waits |= self.start_pending(now, shared, &mut actions);
+                waits = self.start_displaced(now, others, shared, &mut actions);
+                waits = waits.or(self.start_pending(now, shared, &mut actions));
                 if self.store.running(now) == Gate::Probe {
                     // No running server has a target, so a displaced server probes the store.
-                    waits |= self.start_displaced(now, false, shared, &mut actions);
+                    waits = waits.or(self.start_displaced(now, false, shared, &mut actions));
                 }
             }
             // Displaced servers start, are held for a lost node, or are released.
-            Phase::Waiting(_) => waits |= self.start_displaced(now, false, shared, &mut actions),
+            Phase::Waiting(_) => {
+                waits = self.start_displaced(now, false, shared, &mut actions).or(Some(WaitsFor::Target));
+            }
             Phase::Settling(_) | Phase::Over(_) => {}
         }
+        self.waits_for = waits.or_else(|| self.retries_wait_for(now));
         if let Phase::Settling(ended) = self.phase {
             self.give_up_displaced(ended.reason(), &mut shared.ledger, &mut actions);
             self.leave_untouched(ended.reason(), |_| true);
         }
-        if let Some(ended) = self.over(now, waits) {
+        if let Some(ended) = self.over(now, waits.is_some()) {
             self.finish(ended, now, shared);
             actions.push(Action::Finish);
             return Poll { actions, wake: None };
@@ -283,6 +289,7 @@ impl Engine {
             retried: self.tally.retried,
             limit: self.limit(shared),
             excess: self.rebalance.as_ref().map_or(0, Rebalance::excess),
+            waits_for: self.waits_for.filter(|_| self.tally.in_flight == 0 && !self.is_over()),
             finished: self.is_over(),
         }
     }

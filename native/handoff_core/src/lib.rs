@@ -51,6 +51,6 @@ pub use event::{Action, Blame, EngineError, Event, Outcome, Poll};
 pub use ids::{ModuleId, NodeId, ServerId, StickyId};
 pub use plan::{Plan, plan};
 pub use reason::Reason;
-pub use report::{AtATime, Balance, Ended, NodeShare, Progress, Report};
+pub use report::{AtATime, Balance, Ended, NodeShare, Progress, Report, WaitsFor};
 pub use shared::Shared;
 pub use view::{Capacity, ClusterView, NodeView, Resources, Scope, Usage};

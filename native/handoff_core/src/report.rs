@@ -50,6 +50,36 @@ impl Ended {
     }
 }
 
+/// What a drain waits for when nothing is in flight although servers are left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum WaitsFor {
+    /// An attempt of another drain on the same store, or a server of its own that stops or is released: there are as
+    /// many as the limit allows.
+    Limit,
+    /// The store, which has failed an attempt.
+    Store,
+    /// A target: there is none, or all that fit rest after failures or are at their caps.
+    Target,
+    /// The next move that `max_per_second` allows.
+    Pace,
+}
+
+impl WaitsFor {
+    /// Every value.
+    pub const ALL: [WaitsFor; 4] = [WaitsFor::Limit, WaitsFor::Store, WaitsFor::Target, WaitsFor::Pace];
+
+    /// The name, the same in every language.
+    pub const fn name(self) -> &'static str {
+        match self {
+            WaitsFor::Limit => "limit",
+            WaitsFor::Store => "store",
+            WaitsFor::Target => "target",
+            WaitsFor::Pace => "pace",
+        }
+    }
+}
+
 /// The current progress of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -77,6 +107,13 @@ pub struct Progress {
     /// The excess of a rebalance when it began; 0 in a drain.
     #[cfg_attr(feature = "serde", serde(default))]
     pub excess: u64,
+    /// Why nothing is in flight although servers are left; `None` while something is, and for a reason of a later
+    /// release.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::shape::known_waits_for")
+    )]
+    pub waits_for: Option<WaitsFor>,
     /// Whether the drain is over.
     pub finished: bool,
 }

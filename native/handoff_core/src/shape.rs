@@ -8,7 +8,7 @@ use crate::balance::Idle;
 use crate::event::Blame;
 use crate::ids::ModuleId;
 use crate::reason::Reason;
-use crate::report::Ended;
+use crate::report::{Ended, WaitsFor};
 use crate::view::{Capacity, Resources, Scope, Usage};
 
 /// `{Scope, Current, Limit}`
@@ -115,6 +115,14 @@ pub(crate) fn known_idle<'de, D: Deserializer<'de>>(deserializer: D) -> Result<O
 /// When the term is not a name.
 pub(crate) fn known_ended<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ended>, D::Error> {
     deserializer.deserialize_any(Known(|name| Ended::ALL.into_iter().find(|ended| ended.name() == name)))
+}
+
+/// What a drain waits for; `None` for a reason of a later release.
+///
+/// # Errors
+/// When the term is not a name.
+pub(crate) fn known_waits_for<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WaitsFor>, D::Error> {
+    deserializer.deserialize_any(Known(|name| WaitsFor::ALL.into_iter().find(|waits_for| waits_for.name() == name)))
 }
 
 /// A name that may be of a later release, alone or with fields.

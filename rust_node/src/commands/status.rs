@@ -97,6 +97,7 @@ fn table(status: &Status) -> String {
             "LIMIT",
             "DISPLACED",
             "FAILURES",
+            "WAITS FOR",
         ]
         .map(str::to_owned),
     ];
@@ -113,6 +114,7 @@ fn table(status: &Status) -> String {
             drain.limit.to_string(),
             drain.displaced.to_string(),
             drain.failures.to_string(),
+            drain.waits_for.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }
     text.push_str(&columns(&rows));
@@ -170,8 +172,16 @@ mod tests {
             displaced: 2,
             failures: 3,
             limit: 9,
+            waits_for: None,
             moved_per_s: 40.0,
             gaps: Gaps::default(),
+        };
+        let waiting = DrainInfo {
+            node: "b@h".to_owned(),
+            moved: 0,
+            in_flight: 0,
+            waits_for: Some("limit".to_owned()),
+            ..drain.clone()
         };
         let mut status = Status {
             name: "rust@h".to_owned(),
@@ -180,14 +190,15 @@ mod tests {
             not_ready: None,
             nodes: vec![node("a@h", Some("0.1.0")), node("b@h", None)],
             unreachable: Vec::new(),
-            drains: vec![drain],
+            drains: vec![drain, waiting],
             ended: Vec::new(),
             refused: Vec::new(),
         };
         let expected = "\
 rust@h (release 0.1.0), running for 2h, ready, 2 nodes connected, 1 of them with durable_handoff
-NODE  SUPERVISOR     STAGE    AGE  SERVERS  MOVED  LEFT  IN FLIGHT  LIMIT  DISPLACED  FAILURES
-a@h   MyApp.Durable  running  3s   500      120    1     8          9      2          3
+NODE  SUPERVISOR     STAGE    AGE  SERVERS  MOVED  LEFT  IN FLIGHT  LIMIT  DISPLACED  FAILURES  WAITS FOR
+a@h   MyApp.Durable  running  3s   500      120    1     8          9      2          3         -
+b@h   MyApp.Durable  running  3s   500      0      1     0          9      2          3         limit
 ";
         assert_eq!(table(&status), expected);
         status.drains.clear();

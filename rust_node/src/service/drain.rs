@@ -7,7 +7,7 @@ use etf::Pid;
 use handoff_core::event::{Event, Outcome};
 use handoff_core::time::Micros;
 use handoff_core::{
-    Action, ClusterView, Config, Engine, EngineError, Goal, ModuleId, Progress, Report, Scope, ServerSpec,
+    Action, ClusterView, Config, Engine, EngineError, Goal, ModuleId, Progress, Report, Scope, ServerSpec, WaitsFor,
 };
 use handoff_wire::{DrainId, DrainOpen, Message, Orders, RefuseReason, ViewParts};
 use tracing::{Span, error_span, info, warn};
@@ -161,7 +161,8 @@ impl Drain {
         }
         self.logged_at = now;
         let Progress { total, moved, left, in_flight, displaced, failures, limit, .. } = *progress;
-        self.span.in_scope(|| info!(total, moved, left, in_flight, displaced, failures, limit, "draining"));
+        let waits_for = progress.waits_for.map(WaitsFor::name);
+        self.span.in_scope(|| info!(total, moved, left, in_flight, displaced, failures, limit, waits_for, "draining"));
     }
 
     pub(super) fn gaps(&self) -> Gaps {

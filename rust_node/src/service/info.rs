@@ -27,6 +27,9 @@ pub struct DrainInfo {
     pub failures: u64,
     /// The limit of attempts in flight on the drain's storage.
     pub limit: u32,
+    /// Why nothing is in flight although servers are left: `limit`, `store`, `target` or `pace`.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// Servers moved per second, over the last ten seconds.
     #[serde(default)]
     pub moved_per_s: f64,

@@ -194,6 +194,7 @@ messages = [
   announce_goals: [pid, %{release: "0.2.0", accepting: true, goals: ["drain", "rebalance"]}],
   rebalance_open: [7, pid, %{spec | config: rebalance}],
   rebalance_progress: [7, Map.put(progress, :excess, 34)],
+  waiting_progress: [7, Map.put(progress, :waits_for, :limit)],
   rebalance_report: [7, Map.put(report, :balance, balance)],
   # A key that a later release may add.
   keys_of_later: [pid, %{release: "9.0", accepting: false, zone: "x"}]
@@ -208,6 +209,7 @@ kind = fn
   :announce_goals -> :announce
   :rebalance_request_settings -> :rebalance_request
   :rebalance_progress -> :progress
+  :waiting_progress -> :progress
   :rebalance_report -> :report
   name -> if String.starts_with?("#{name}", "refuse"), do: :refuse, else: name
 end

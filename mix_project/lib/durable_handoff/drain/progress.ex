@@ -10,24 +10,32 @@ defmodule DurableHandoff.Drain.Progress do
       iex> DurableHandoff.Drain.Progress.line(:drain, %{total: 500, moved: 240, left: 10, in_flight: 8}, 2_000_000)
       "250/500 done (10 left as they are), 8 in flight, 125/s, about 2 s to go"
 
+      iex> DurableHandoff.Drain.Progress.line(:drain, %{total: 9, moved: 0, left: 0, in_flight: 0, waits_for: :store}, 2_000_000)
+      "0/9 done, 0 in flight, waits for: store, 0/s"
+
       iex> DurableHandoff.Drain.Progress.line(:move, %{total: 1, moved: 0, left: 0, in_flight: 1}, 3_000_000)
       "move: not done after 3 s"
   """
   @spec line(:drain | :move | :rebalance, map(), pos_integer()) :: String.t()
-  def line(:rebalance, %{excess: excess, moved: moved, in_flight: in_flight}, elapsed_us) do
+  def line(:rebalance, %{excess: excess, moved: moved} = progress, elapsed_us) do
     rate = moved * 1_000_000 / max(elapsed_us, 1)
-    "rebalance: #{moved} of #{excess} moved, #{in_flight} in flight, #{round(rate)}/s"
+    "rebalance: #{moved} of #{excess} moved, #{in_flight(progress)}, #{round(rate)}/s"
   end
 
   def line(:move, _counts, elapsed_us), do: "move: not done after #{div(elapsed_us, 1_000_000)} s"
 
-  def line(:drain, %{total: total, moved: moved, left: left, in_flight: in_flight}, elapsed_us) do
+  def line(:drain, %{total: total, moved: moved, left: left} = progress, elapsed_us) do
     done = moved + left
     rate = done * 1_000_000 / max(elapsed_us, 1)
     left_as_they_are = if left > 0, do: " (#{left} left as they are)", else: ""
     to_go = if rate > 0, do: ", about #{ceil((total - done) / rate)} s to go", else: ""
-    "#{done}/#{total} done#{left_as_they_are}, #{in_flight} in flight, #{round(rate)}/s#{to_go}"
+    "#{done}/#{total} done#{left_as_they_are}, #{in_flight(progress)}, #{round(rate)}/s#{to_go}"
   end
+
+  defp in_flight(%{in_flight: in_flight, waits_for: waits_for}) when waits_for != nil,
+    do: "#{in_flight} in flight, waits for: #{waits_for}"
+
+  defp in_flight(%{in_flight: in_flight}), do: "#{in_flight} in flight"
 
   @doc """
   The line when servers have been asked to store their state.

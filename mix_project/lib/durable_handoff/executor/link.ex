@@ -32,6 +32,7 @@ defmodule DurableHandoff.Executor.Link do
                 :monitor,
                 :blocked_us,
                 :view,
+                :waits_for,
                 stage: :opening,
                 first: 0,
                 queue: [],
@@ -138,7 +139,7 @@ defmodule DurableHandoff.Executor.Link do
   end
 
   defp receive_message({:report, _id, report}, %{finish?: true} = link), do: {:ok, link, [{:ended, report}]}
-  defp receive_message({:progress, _id}, link), do: {:ok, link, []}
+  defp receive_message({:progress, _id, waits_for}, link), do: {:ok, %{link | waits_for: waits_for}, []}
   defp receive_message({:refuse, _id, reason}, _link), do: {:lost, {:refused, reason}}
   defp receive_message(message, _link), do: {:lost, {:out_of_order, elem(message, 0)}}
 

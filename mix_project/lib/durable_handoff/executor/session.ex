@@ -112,9 +112,15 @@ defmodule DurableHandoff.Executor.Session do
     end
   end
 
-  @doc "The progress of the drain: the engine's counts."
+  @doc """
+  The progress of the drain: the engine's counts. `waits_for`, why nothing is in flight although servers are left, is
+  the Rust node's while that decides: only it knows the other drains.
+  """
   @spec progress(t()) :: map()
-  def progress(%{engine: engine}), do: Embedded.progress(engine)
+  def progress(%{engine: engine, link: link}) do
+    progress = engine |> Embedded.progress() |> Map.put_new(:waits_for, nil)
+    if link && progress.in_flight == 0, do: %{progress | waits_for: link.waits_for}, else: progress
+  end
 
   @doc """
   The result of each server when the drain is over, one byte each: 0 moved, else a code of `Native.reasons/0`.

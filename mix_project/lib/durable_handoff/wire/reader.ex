@@ -10,6 +10,8 @@ defmodule DurableHandoff.Wire.Reader do
   @max_problems 1_000
   # More than any release will announce.
   @max_goals 64
+  # Those of native/handoff_core/src/report.rs.
+  @waits_for [:limit, :store, :target, :pace]
   # As many as a Rust node knows at most (`names` of its limits).
   @max_shares 100_000
   # The Rust side has numbers of 64 bits, and numbers servers with 32 bits.
@@ -21,7 +23,7 @@ defmodule DurableHandoff.Wire.Reader do
           {:announce, pid(), %{release: String.t(), accepting: boolean(), goals: [String.t()]}}
           | {:opened | :started, id()}
           | {:orders, id(), [DurableHandoff.Native.action()]}
-          | {:progress, id()}
+          | {:progress, id(), waits_for :: nil | :limit | :store | :target | :pace}
           | {:report, id(), map()}
           | {:refuse, nil | id(), reason()}
           | {:describe, id(), pid()}
@@ -73,7 +75,11 @@ defmodule DurableHandoff.Wire.Reader do
     if list_of?(orders, @max_orders, &order?/1), do: {:ok, {:orders, id, orders}}, else: {:error, {:field, :orders}}
   end
 
-  def read(:progress, [id, %{}]) when is_number_of(id), do: {:ok, {:progress, id}}
+  # The engine in this VM has the counts.
+  def read(:progress, [id, %{waits_for: waits_for}]) when is_number_of(id) and waits_for in @waits_for,
+    do: {:ok, {:progress, id, waits_for}}
+
+  def read(:progress, [id, %{}]) when is_number_of(id), do: {:ok, {:progress, id, nil}}
 
   def read(:report, [id, report]) when is_number_of(id) do
     with {:ok, report} <- report(report), do: {:ok, {:report, id, report}}

@@ -48,6 +48,19 @@ defmodule DurableHandoff.Executor.SessionTest do
       assert who == %{executor: {:node, node()}, executors_lost: []}
     end
 
+    test "shows what the node says that the drain waits for, until something is in flight" do
+      {session, id} = running(2)
+      assert %{waits_for: nil} = Session.progress(session)
+      session = received(session, {:progress, id, %{waits_for: :limit}})
+      assert %{waits_for: :limit} = Session.progress(session)
+
+      assert %{waits_for: nil} =
+               session |> received({:progress, id, %{waits_for: :of_a_later_release}}) |> Session.progress()
+
+      session = received(session, {:orders, id, [start(0, "a@h")]})
+      assert %{waits_for: nil, in_flight: 1} = Session.progress(session)
+    end
+
     test "sends the node a message at least every 500 ms" do
       {session, id} = running(1)
       assert {[], wake, session} = Session.poll(session, @second)

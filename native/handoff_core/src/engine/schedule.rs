@@ -12,6 +12,7 @@ use crate::ids::{NodeId, ServerId};
 use crate::ledger::Ledger;
 use crate::placement::{Access, Choice};
 use crate::reason::Reason;
+use crate::report::WaitsFor;
 use crate::shared::Shared;
 use crate::store_health::Gate;
 use crate::time::Micros;
@@ -24,16 +25,16 @@ impl Engine {
         lost.map(|&at| at + Micros::from_millis(self.config.wait_for_lost_ms))
     }
 
-    /// Starts displaced servers, the longest displaced first. Returns true when one of them waits for a permit, for
-    /// the store, or for a target that rests or is at its cap. `others`: running servers can probe the store.
+    /// Starts displaced servers, the longest displaced first. Returns what one of them waits for. `others`: running
+    /// servers can probe the store.
     pub(super) fn start_displaced(
         &mut self,
         now: Micros,
         others: bool,
         shared: &mut Shared,
         actions: &mut Vec<Action>,
-    ) -> bool {
-        let mut waits = false;
+    ) -> Option<WaitsFor> {
+        let mut waits = None;
         let queue: Vec<ServerId> = self.displaced.iter().map(|(_, id)| *id).collect();
         for id in queue {
             let Some(server) = self.active.get(&id) else { continue };
@@ -55,7 +56,11 @@ impl Engine {
             // One that was refused may have no place left, and releasing it needs no permit.
             let decidable = permits || (refused && pinned.is_none());
             if ready > now || gate == Gate::Closed || !decidable {
-                waits = true;
+                waits = Some(match gate {
+                    Gate::Closed => WaitsFor::Store,
+                    _ if ready > now => WaitsFor::Target,
+                    _ => WaitsFor::Limit,
+                });
                 continue;
             }
             let class = self.classes[id.index()] as usize;
@@ -66,16 +71,16 @@ impl Engine {
             let choice = self.target_of_displaced(id, pinned, gate, now, &shared.ledger);
             match choice {
                 Choice::Node(node) if permits => actions.push(self.start(id, node, now, shared)),
-                Choice::Node(_) => waits = true,
+                Choice::Node(_) => waits = Some(WaitsFor::Limit),
                 Choice::Wait => {
-                    waits = true;
+                    waits = Some(WaitsFor::Target);
                     if let Some(node) = pinned {
                         self.pin(id, node, &mut shared.ledger);
                     }
                 }
                 // No node has refused the server, and a target may be connected again soon.
                 Choice::Nowhere if !refused && self.held_until().is_some_and(|until| now < until) => {
-                    waits = true;
+                    waits = Some(WaitsFor::Target);
                 }
                 Choice::Nowhere => {
                     let reason =
@@ -128,13 +133,17 @@ impl Engine {
         choice
     }
 
-    /// Starts pending servers in order while there is room. Returns true when some wait for room, for a
-    /// target below its cap, or for the end of a rest.
-    pub(super) fn start_pending(&mut self, now: Micros, shared: &mut Shared, actions: &mut Vec<Action>) -> bool {
-        let mut waits = false;
+    /// Starts pending servers in order while there is room. Returns what some of the others wait for.
+    pub(super) fn start_pending(
+        &mut self,
+        now: Micros,
+        shared: &mut Shared,
+        actions: &mut Vec<Action>,
+    ) -> Option<WaitsFor> {
+        let mut waits = None;
         while let Some(class) = self.pending.next_class() {
             if self.store.running(now) == Gate::Closed {
-                return true;
+                return Some(WaitsFor::Store);
             }
             if self.given_up(class) {
                 self.pending.skip();
@@ -144,7 +153,7 @@ impl Engine {
                 return waits;
             }
             if shared.limiter.available() == 0 || self.stopped_servers() >= self.config.max_concurrency as usize {
-                return true;
+                return Some(WaitsFor::Limit);
             }
             let (config, cooldowns, ledger) = (&self.config, &self.cooldowns, &shared.ledger);
             let choice = self.placement.choose(class, config, ledger, |node| match &self.rebalance {
@@ -152,7 +161,7 @@ impl Engine {
                 _ => access(node, config, cooldowns, ledger, now),
             });
             match choice {
-                Choice::Node(_) if !self.pace.is_open(now) => return true,
+                Choice::Node(_) if !self.pace.is_open(now) => return Some(WaitsFor::Pace),
                 Choice::Node(node) => {
                     let Some(id) = self.pending.take() else { break };
                     self.pace.start(now);
@@ -160,7 +169,7 @@ impl Engine {
                     actions.push(self.start(id, node, now, shared));
                 }
                 Choice::Wait => {
-                    waits = true;
+                    waits = Some(WaitsFor::Target);
                     self.pending.skip();
                 }
                 Choice::Nowhere => self.pending.skip(),
@@ -192,6 +201,12 @@ impl Engine {
             }
             self.displace(id, now, now);
         }
+    }
+
+    /// What running servers wait for whose last attempt changed nothing, if there are any.
+    pub(super) fn retries_wait_for(&self, now: Micros) -> Option<WaitsFor> {
+        let waits = self.active.values().any(|server| matches!(server.stage, Stage::Untouched { .. }));
+        waits.then(|| if self.store.running(now) == Gate::Closed { WaitsFor::Store } else { WaitsFor::Target })
     }
 
     /// Reserves a slot for a displaced server at the node where it will be tried again.

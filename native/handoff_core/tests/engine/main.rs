@@ -4,6 +4,7 @@
 mod common;
 mod lagging;
 mod targets;
+mod waits;
 
 use common::{Drive, MOVED, config, node, servers, spec, two_targets, view};
 use handoff_core::time::Micros;

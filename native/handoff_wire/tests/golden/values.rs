@@ -10,7 +10,7 @@ use handoff_core::quantiles::Summary;
 use handoff_core::time::Micros;
 use handoff_core::{
     Action, AtATime, Balance, Capacity, Config, Ended, Goal, Idle, ModuleId, NodeShare, NodeView, Progress, Reason,
-    Report, Resources, Scope, ServerId, ServerSpec, Source, StickyId, Usage,
+    Report, Resources, Scope, ServerId, ServerSpec, Source, StickyId, Usage, WaitsFor,
 };
 use handoff_wire::{
     Announce, CordonDone, CordonRequest, Describe, Description, DrainClose, DrainDone, DrainId, DrainOpen,
@@ -155,6 +155,10 @@ fn of_a_rebalance() -> Vec<Named> {
         ("announce_goals", announce("0.2.0", true, &["drain", "rebalance"])),
         ("rebalance_open", RebalanceOpen(open(rebalance())).into()),
         ("rebalance_progress", ProgressUpdate { id: DRAIN, progress: Progress { excess: 34, ..progress() } }.into()),
+        (
+            "waiting_progress",
+            ProgressUpdate { id: DRAIN, progress: Progress { waits_for: Some(WaitsFor::Limit), ..progress() } }.into(),
+        ),
         ("rebalance_report", ReportMessage { id: DRAIN, report: with_balance() }.into()),
     ]
 }
@@ -250,6 +254,7 @@ fn progress() -> Progress {
         retried: 1,
         limit: 8,
         excess: 0,
+        waits_for: None,
         finished: false,
     }
 }

@@ -59,11 +59,15 @@ fn counts(progress: &Progress) -> String {
             text.push_str(&format!(", {count} {what}"));
         }
     }
+    if let Some(waits_for) = progress.waits_for {
+        text.push_str(&format!(", waits for: {}", waits_for.name()));
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use handoff_core::WaitsFor;
     use indicatif::InMemoryTerm;
 
     use super::*;
@@ -80,6 +84,12 @@ mod tests {
         }
         bar.end();
         assert_eq!(terminal.contents(), "");
+    }
+
+    #[test]
+    fn a_drain_that_starts_nothing_shows_what_it_waits_for() {
+        let waiting = Progress { limit: 8, waits_for: Some(WaitsFor::Store), ..Progress::default() };
+        assert_eq!(counts(&waiting), "0 moved, 0 in flight of 8, waits for: store");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use handoff_core::limiter::Learnt;
-use handoff_core::{Capacity, Goal, Scope, StickyLevel};
+use handoff_core::{Capacity, Goal, Scope, StickyLevel, WaitsFor};
 
 use super::*;
 
@@ -39,6 +39,27 @@ fn two_drains_on_one_storage_share_its_limit_and_its_targets() {
     }
     assert_eq!(per_source, BTreeMap::from([("a@h", 100), ("b@h", 100)]));
     assert_eq!(per_target, BTreeMap::from([("c@h".to_owned(), 100), ("d@h".to_owned(), 100)]));
+}
+
+#[test]
+fn a_drain_without_a_permit_says_that_it_waits_for_the_limit() {
+    let mut service = service();
+    for peer in ["a@h", "b@h"] {
+        start(&mut service, MS(0), peer, 100, &["c@h", "d@h"]);
+    }
+    let now = MS(KEEPALIVE_MS);
+    service.advance(now);
+    let outputs = service.take_outputs();
+    let waits_for = |peer| {
+        let progress = sent_to(outputs.clone(), peer).into_iter().find_map(|message| match message {
+            Message::Progress(update) => Some(update.progress),
+            _ => None,
+        });
+        progress.expect("sent twice a second").waits_for
+    };
+    assert_eq!((waits_for("a@h"), waits_for("b@h")), (None, Some(WaitsFor::Limit)));
+    let shown: Vec<_> = service.drains(now).into_iter().map(|drain| drain.waits_for).collect();
+    assert_eq!(shown, [None, Some("limit".to_owned())]);
 }
 
 /// Opens and starts a drain of `count` servers with this configuration.
