@@ -286,15 +286,15 @@ defmodule Handoff.StoredFirstTest do
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "no move begins while a server has not been asked to store its state", %{a: a} = context do
     # Held writes must not time out, however long the steps take.
-    start_cluster(context, handoff_on_shutdown: [attempt_timeout_ms: 120_000])
+    start_cluster(context, graceful_shutdown_concurrency: 2, handoff_on_shutdown: [attempt_timeout_ms: 120_000])
     keys = start_unsynced(context, a, 80)
     hold(context, [:get, :put])
     draining = start_drain(context, a, timeout_ms: 240_000)
 
-    # At most 50 servers are asked at a time. Each write that is let through makes room for one more; none of
-    # them is for a move.
-    for stored <- 1..79 do
-      await_held(context, min(50, 81 - stored))
+    # Two servers are asked at a time. Each write that is let through makes room for one more; none of them is for a
+    # move. Before each step at least one server waits for its turn.
+    for _stored <- 1..78 do
+      await_held(context, 2)
       assert Enum.all?(SimulatedStore.paused(context.store), &match?({:put, _key}, &1))
       assert map_size(placement(context, [a])) == 80
       SimulatedStore.step(context.store)
