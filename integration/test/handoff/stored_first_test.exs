@@ -333,11 +333,11 @@ defmodule Handoff.StoredFirstTest do
 
   defp start_drain(context, node, overrides \\ []), do: Task.async(fn -> drain(context, node, overrides) end)
 
-  # A drain of a that waits at its policy, and the process in which the policy waits.
+  # A drain of a that waits at its policy, for at most a quarter of its time, and the process in which the policy waits.
   defp start_held_at_policy(%{a: a} = context) do
     listen_to_log(context, a)
     hold_policy(a)
-    draining = start_drain(context, a, eligible: &HandoffCase.held_policy/1)
+    draining = start_drain(context, a, timeout_ms: 240_000, eligible: &HandoffCase.held_policy/1)
     assert_receive {:held, policy}, 60_000
     {draining, policy}
   end
