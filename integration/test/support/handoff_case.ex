@@ -175,21 +175,22 @@ defmodule HandoffCase do
     end)
   end
 
-  @doc "As `start_servers/3`, and waits until the registry of `knower` has all of them."
-  @spec start_known(map(), node(), pos_integer(), node()) :: [String.t()]
-  def start_known(context, node, count, knower) do
+  @doc "As `start_servers/3`, and waits until the registries of `knowers` have all of them."
+  @spec start_known(map(), node(), pos_integer(), node() | [node()]) :: [String.t()]
+  def start_known(context, node, count, knowers) do
     keys = start_servers(context, node, count)
-    for key <- keys, do: ClusterCase.await_on(context, knower, key, node)
+    for knower <- List.wrap(knowers), key <- keys, do: ClusterCase.await_on(context, knower, key, node)
     keys
   end
 
   @doc """
-  Waits until `node`, which knows the servers (`start_known/4`), has received the stop of all servers whose
-  reads are held. Before that it refuses to start them.
+  Waits until `nodes`, which know the servers (`start_known/4`), have received the stop of all servers whose
+  reads are held. Before that they refuse to start them.
   """
-  @spec await_heard(map(), node()) :: :ok
-  def await_heard(context, node) do
+  @spec await_heard(map(), node() | [node()]) :: :ok
+  def await_heard(context, nodes) do
     for {:get, storage_key} <- SimulatedStore.paused(context.store),
+        node <- List.wrap(nodes),
         do: ClusterCase.await_none(context, node, String.replace_prefix(storage_key, context.opts[:prefix], ""))
 
     :ok
