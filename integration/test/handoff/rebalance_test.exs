@@ -89,14 +89,18 @@ defmodule Handoff.RebalanceTest do
     assert moved in 5..6
   end
 
-  test "a node that is cordoned while it gives servers gives no more", %{a: a} = context do
+  test "a node that is cordoned while it gives servers gives no more", %{a: a, b: b, c: c} = context do
     start_cluster(context)
-    start_servers(context, a, 15)
-    moving = Task.async(fn -> rebalance(context, a, [max_per_second: 1] ++ @at_once) end)
-    wait_until(fn -> match?({:ok, %{rebalance: %{progress: %{excess: 10, moved: 1}}}}, status(context, a)) end)
+    start_known(context, a, 15, [b, c])
+    moving = start_held(context, 1, fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
+    wait_until(fn -> match?({:ok, %{rebalance: %{progress: %{excess: 10}}}}, status(context, a)) end)
     :ok = call(a, DurableHandoff, :cordon, [context.sup])
-    assert {:ok, %{moved: moved, ended: :done, balance: %{idle: :node_draining}}} = await_task(moving)
-    assert moved in 1..5
+    listen_to_log(context, a)
+    # It looks at its mark after each of these lines.
+    for _looked <- 1..2, do: await_log(a, :drain_progress)
+    await_heard(context, [b, c])
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 1, ended: :done, balance: %{idle: :node_draining}}} = await_task(moving)
     assert {:error, :cordoned} = rebalance(context, a, @at_once)
 
     # Its heartbeat still says that it is cordoned, and nothing waits for the next one.
