@@ -100,12 +100,19 @@ defmodule Handoff.MoveTest do
   end
 
   test "terminate/2 takes longer than the move may: the server is started again when it has stopped",
-       %{a: a, b: b} = context do
-    # Nothing else starts it.
+       %{b: b} = context do
+    # Its clock stops for good.
+    a = start_node()
+    context = %{context | nodes: [a, b]}
+    # Nothing else starts the server.
     start_cluster(context, backend(context, discovery_interval_ms: 3_600_000))
     pid = start_server(context, a, Servers.Troublesome, "k", %{count: 0})
     :ok = Servers.Troublesome.arm(a, "k", :terminate, :hang)
-    assert {:error, {:not_moved, %{reason: :deadline}}} = move(context, a, "k", to: b, timeout_ms: 3_000)
+    FrozenClock.freeze(a)
+    moving = Task.async(fn -> move(context, a, "k", to: b, timeout_ms: 60_000) end)
+    wait_until(fn -> Servers.Troublesome.hangs?(a, "k", :terminate) end)
+    FrozenClock.advance(a, 60_000)
+    assert {:error, {:not_moved, %{reason: :deadline}}} = await_task(moving)
     Servers.Troublesome.disarm(a, "k", :terminate)
     await_down(pid)
     wait_until(fn -> is_map_key(placement(context), "k") end)
