@@ -73,7 +73,7 @@ defmodule Handoff.StoppingTest do
     assert {:error, {:not_marked, failed}} = call(a, DurableHandoff, :prepare_stop, [])
     assert Map.keys(failed) == [context.sup]
     {:warning, _line} = await_log(a, :mark_failed)
-    assert {:ok, %{moved: 5, ended: :done}} = drain(context, a, timeout_ms: 10_000)
+    assert {:ok, %{moved: 5, ended: :done}} = drain(context, a, timeout_ms: 60_000)
     SimulatedStore.resume(context.store)
     assert_all_run_on(context, keys, [b, c])
   end

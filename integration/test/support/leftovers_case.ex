@@ -31,7 +31,7 @@ defmodule LeftoversCase do
   @doc "Options of a supervisor without sweeps: only a receiver or a client starts a server that is down."
   @spec unswept(map(), keyword()) :: keyword()
   def unswept(context, handoff \\ []) do
-    handoff = Keyword.merge([timeout_ms: 10_000, max_concurrency: 20, concurrency: :fixed], handoff)
+    handoff = Keyword.merge([timeout_ms: 60_000, max_concurrency: 20, concurrency: :fixed], handoff)
     ClusterCase.backend(context, discovery_interval_ms: 3_600_000) ++ [handoff_on_shutdown: handoff]
   end
 
