@@ -58,13 +58,20 @@ defmodule Handoff.BreakerTest do
     assert reservations(context) == []
   end
 
-  test "the write of the draining heartbeat times out: the drain goes on", %{a: a, b: b} = context do
-    start_cluster(context)
-    keys = start_servers(context, a, 5)
+  test "the write of the draining heartbeat times out: a warning, and the shutdown's drain goes on",
+       %{a: a, b: b} = context do
+    [app, _app_b] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 60_000])
+    # Their states show that the store takes writes.
+    keys = start_unsynced(context, a, 5)
+    listen_to_log(context, a)
     SimulatedStore.pause(context.store, {:put, storage_key(context, "__nodes/#{a}")})
-    assert {:ok, %{moved: 5, ended: :done}} = drain(context, a, timeout_ms: 10_000)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    {:warning, _line} = await_log(a, :mark_failed)
+    {:info, %{report: report}} = await_log(a, :drain_ended)
+    assert %{moved: 5, ended: :done} = report
     SimulatedStore.resume(context.store)
-    assert_all_run_on(context, keys, [b])
+    assert :ok = await_task(stopping)
+    assert_all_run_on(%{context | nodes: [b]}, keys, [b])
   end
 
   test "occasional store errors: no state is lost, nothing stays reserved, and every server can be started",
