@@ -26,12 +26,15 @@ defmodule Handoff.LogTest do
     :ok = call(a, :logger, :unset_module_level, [own])
   end
 
-  test "quiet: false, or a higher level, leaves the log as it is", %{a: a} = context do
-    start_servers(context, a, 2)
-    draining = start_held(context, 2, fn -> drain(context, a, quiet: false) end)
-    assert module_levels(a) == []
-    SimulatedStore.resume(context.store)
-    assert {:ok, %{moved: 2}} = await_task(draining)
+  for {what, quiet, level} <- [{"quiet: false", false, :info}, {"a higher level", true, :error}] do
+    test "#{what} leaves the log as it is", %{a: a} = context do
+      start_servers(context, a, 2)
+      :ok = call(a, :logger, :set_primary_config, [:level, unquote(level)])
+      draining = start_held(context, 2, fn -> drain(context, a, quiet: unquote(quiet)) end)
+      assert module_levels(a) == []
+      SimulatedStore.resume(context.store)
+      assert {:ok, %{moved: 2}} = await_task(draining)
+    end
   end
 
   test "the log levels are restored when a drain is killed", %{a: a} = context do

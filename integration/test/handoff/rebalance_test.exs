@@ -171,7 +171,7 @@ defmodule Handoff.RebalanceTest do
     assert on_b <= 3
   end
 
-  test "max_concurrency and max_per_second limit its moves", %{a: a} = context do
+  test "max_concurrency limits its moves", %{a: a} = context do
     start_cluster(context)
     start_servers(context, a, 9)
     moving = start_held(context, 2, fn -> rebalance(context, a, [max_concurrency: 2] ++ @at_once) end)
@@ -329,8 +329,9 @@ defmodule Handoff.RebalanceTest do
       assert reservations(context) == []
     end
 
-    test "off by default: nothing moves", %{a: a} = context do
+    test "off by default: nothing watches for a rebalance", %{a: a} = context do
       start_cluster(context)
+      assert drain_processes(a, [DurableHandoff.Rebalance.Watch]) == []
       assert {:ok, %{rebalance: %{state: :idle, report: nil}}} = status(context, a)
       assert call(a, DurableHandoff.Options, :new!, [true]).rebalance == false
     end

@@ -333,7 +333,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     end
   end
 
-  test "not after messages of another drain, or unrelated ones" do
+  test "the embedded engine does not take over after messages of another drain, or unrelated ones" do
     {session, id} = running(2)
 
     for message <- [{:refuse, id + 1, :stopping}, {:orders, id + 1, [start(0, "a@h")]}],
@@ -343,7 +343,7 @@ defmodule DurableHandoff.Executor.SessionTest do
         do: assert(Session.handle_message(session, 0, message) == session)
   end
 
-  test "only if no other Rust node can replace one that was lost early without an order" do
+  test "the embedded engine takes over only if no other Rust node can replace one that was lost early without an order" do
     rust_nodes = [{:first@h, self(), "1"}, {:second@h, self(), "1"}, {:third@h, self(), "1"}]
     {:ok, session} = Session.start(Sup, job(2), rust_nodes, 0)
     {[], _wake, session} = poll(session)
@@ -370,7 +370,7 @@ defmodule DurableHandoff.Executor.SessionTest do
     assert [^second, 1, 1, 1_001_000, [%{name: "c@h"}]] = sent(:view)
   end
 
-  test "from the start when there is no Rust node" do
+  test "the embedded engine decides from the start when there is no Rust node" do
     {:ok, session} = Session.start(Sup, job(1), [], 0)
     assert {[{:start, 0, _, 1, _}], _wake, session} = poll(session)
     assert {[:finish], _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
