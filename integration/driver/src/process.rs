@@ -139,10 +139,15 @@ mod tests {
     #[test]
     fn a_dropped_process_is_killed_even_when_it_ignores_sigterm() {
         let dir = tempfile::tempdir().unwrap();
-        let mut process = shell("trap '' TERM; exec sleep 1000", dir.path());
+        let mut process = shell("trap '' TERM; echo ignored; exec sleep 1000", dir.path());
+        let bound = Instant::now() + Duration::from_secs(30);
+        while !process.log().contains("ignored") {
+            assert!(Instant::now() < bound, "the process does not start");
+            std::thread::yield_now();
+        }
         process.sigterm().unwrap();
         let pid = process.id();
-        assert!(exists(pid));
+        assert!(process.status().unwrap().is_none(), "it has ended");
         drop(process);
         assert!(!exists(pid));
     }
