@@ -119,6 +119,16 @@ defmodule Handoff.MoveTest do
     assert reservations(context) == []
   end
 
+  test "the store stops answering during the move, requested elsewhere: the error says why it did not move",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+    [key] = start_known(context, a, 1, c)
+    moving = start_held(context, 1, fn -> move(context, c, key, to: b, timeout_ms: 2_000) end)
+    # After the move, the owner tries for ten seconds to start the server again.
+    assert {:error, {:not_moved, %{runs_on: nil}}} = await_task(moving)
+    SimulatedStore.resume(context.store)
+  end
+
   test "the caller dies, and init fails on the target: the server is started again at once", %{a: a, b: b} = context do
     # Nothing else starts it.
     start_cluster(context, backend(context, discovery_interval_ms: 3_600_000))

@@ -25,8 +25,10 @@ defmodule DurableHandoff.Move do
 
   # Another caller may move the server at the same time, so it may have left its node when that node is asked.
   @hops 3
-  # The time for asking nodes and for starting a server again, besides the move itself.
-  @margin_ms 10_000
+  # The time for starting a server again.
+  @start_ms 10_000
+  # The time for that and for asking nodes, besides the move itself.
+  @margin_ms @start_ms + 5_000
   # The most names to compare; each takes microseconds.
   @most_compared 10_000
   @ask_ms 500
@@ -206,7 +208,7 @@ defmodule DurableHandoff.Move do
   # deleted.
   defp runs_on(supervisor, server) do
     with false <- Process.alive?(server.pid),
-         {:ok, pid} <- Registry.start(supervisor, server.key, {server.module, :stored}, @margin_ms) do
+         {:ok, pid} <- Registry.start(supervisor, server.key, {server.module, :stored}, @start_ms) do
       node(pid)
     else
       true -> node()

@@ -19,8 +19,9 @@ use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process, Seed};
 /// which may take requests to the store.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How much longer a command waits than the timeout that it gave the node.
-const LATE: Duration = Duration::from_secs(10);
+/// How much longer a command waits than the timeout that it gave the node. After it, a node may take 15 seconds to start a
+/// server again that did not move.
+const LATE: Duration = Duration::from_secs(20);
 
 pub(super) struct Agent<'a> {
     node: &'a Node,
