@@ -157,9 +157,9 @@ defmodule DurableHandoff.Leftovers.State do
   @spec stand_down(t()) :: t()
   def stand_down(state) do
     # What was forwarded to this receiver is not the next one's turn while an earlier one runs.
-    for {id, %{later: [next | _others]} = adoption} <- state.adoptions,
+    for {id, %{entries: entries, later: [next | _others]} = adoption} when entries != %{} <- state.adoptions,
         not Adoption.mine?(adoption),
-        do: Message.forward(next, id, Map.keys(adoption.entries))
+        do: Message.forward(next, id, Map.keys(entries))
 
     state.adoptions
     |> Enum.flat_map(fn {_id, adoption} -> MapSet.to_list(adoption.earlier) ++ adoption.later end)
