@@ -283,10 +283,10 @@ impl Directory {
         }
     }
 
-    /// Creates a directory and syncs its parent, so that the directory survives a power cut. One that another writer has
-    /// created, but not synced, is synced here as well: that writer may fail.
+    /// Creates a directory below `objects` and syncs its parent, so that the directory survives a power cut. One that
+    /// another writer has created, but not synced, is synced here as well: that writer may fail.
     fn make(&self, directory: &Path) -> Result<(), Error> {
-        if directory == self.root || directory.is_dir() && !self.unsynced().contains(directory) {
+        if directory == self.objects() || directory.is_dir() && !self.unsynced().contains(directory) {
             return Ok(());
         }
         if let Some(parent) = directory.parent() {

@@ -140,23 +140,26 @@ async fn a_directory_that_takes_no_files_says_so_even_to_a_write_whose_condition
 /// Such as a volume that is not mounted any more. A heartbeat that is absent gives its node's servers to others.
 #[tokio::test]
 async fn nothing_is_absent_in_a_store_that_is_gone() {
-    let root = tempfile::tempdir().expect("a directory");
-    let directory = Directory::open(root.path(), u64::MAX, false).expect("opened");
-    let etag = directory.put("k", "1".into(), Condition::Absent).await.expect("written");
-    for part in ["objects", "locks", "incoming"] {
-        fs::remove_dir_all(root.path().join(part)).expect("removed");
-    }
-    let answers = [
-        ("get", directory.get("k").await.map(drop)),
-        ("list", directory.list("", None, 10).await.map(drop)),
-        ("list a part", directory.list("a/", None, 10).await.map(drop)),
-        ("delete", directory.delete("k", Target::Version(&etag)).await),
-        ("claim", directory.put("k", "2".into(), Condition::Absent).await.map(drop)),
-        ("update", directory.put("k", "2".into(), Condition::Etag(etag.clone())).await.map(drop)),
-        ("put", directory.put("k", "2".into(), Condition::Always).await.map(drop)),
-    ];
-    for (request, answer) in answers {
-        assert!(matches!(answer, Err(Error::Io { applied: false, .. })), "{request}: {answer:?}");
+    for gone in [&["objects"][..], &["objects", "locks", "incoming"]] {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = Directory::open(root.path(), u64::MAX, false).expect("opened");
+        let etag = directory.put("k", "1".into(), Condition::Absent).await.expect("written");
+        for part in gone {
+            fs::remove_dir_all(root.path().join(part)).expect("removed");
+        }
+        let answers = [
+            ("claim", directory.put("k", "2".into(), Condition::Absent).await.map(drop)),
+            ("claim below", directory.put("a/k", "2".into(), Condition::Absent).await.map(drop)),
+            ("update", directory.put("k", "2".into(), Condition::Etag(etag.clone())).await.map(drop)),
+            ("put", directory.put("k", "2".into(), Condition::Always).await.map(drop)),
+            ("get", directory.get("k").await.map(drop)),
+            ("list", directory.list("", None, 10).await.map(drop)),
+            ("list a part", directory.list("a/", None, 10).await.map(drop)),
+            ("delete", directory.delete("k", Target::Version(&etag)).await),
+        ];
+        for (request, answer) in answers {
+            assert!(matches!(answer, Err(Error::Io { applied: false, .. })), "{request} without {gone:?}: {answer:?}");
+        }
     }
 }
 
