@@ -103,9 +103,9 @@ impl Error {
             | Self::Credentials { .. }
             | Self::NotAStore { .. }
             | Self::Network { .. }
+            | Self::Io { .. }
             | Self::Timeout => true,
             Self::Server { passes, .. } => *passes,
-            Self::Io { applied, .. } => *applied,
             _ => false,
         }
     }

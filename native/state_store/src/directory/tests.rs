@@ -89,10 +89,21 @@ async fn a_directory_that_was_not_synced_is_made_and_synced_again() {
     let root = tempfile::tempdir().expect("a directory");
     let (store, failures) = failing_store(root.path());
     failures.store(1, Ordering::Release);
-    let written = put(&store, "a/k", "1", Condition::Absent).await;
+    let write = Put { condition: Condition::Absent, readback: Readback::AfterLostAnswer, keep: false };
+    let written = store.put("a/k", "1".into(), &write, limits(0)).await;
     assert!(matches!(&written, Err(error @ Error::Io { .. }) if !error.is_unsure()), "{written:?}");
     assert!(!root.path().join("objects").join("a").exists());
     assert!(put(&store, "a/k", "1", Condition::Absent).await.is_ok());
+}
+
+/// DurableServer ends all servers of a node whose heartbeat fails once, and asks for up to a hundred retries.
+#[tokio::test]
+async fn a_write_that_the_file_system_refuses_is_sent_again() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (store, failures) = failing_store(root.path());
+    failures.store(2, Ordering::Release);
+    put(&store, "__nodes/n", "1", Condition::Always).await.expect("written");
+    assert_eq!(failures.load(Ordering::Acquire), 0);
 }
 
 /// The writer that created it may fail to sync it, and then a power cut would take the other one's object too.
