@@ -111,13 +111,15 @@ defmodule Handoff.TakeoverTest do
 
   test "the source is killed right after its drain: its servers start with their stored states once its locks expire",
        %{a: a, b: b} = context do
+    # Its clock stops for good.
     doomed = start_node()
+    FrozenClock.freeze(doomed)
     start_uneven(context, doomed, [a, b])
     keys = start_servers(context, doomed, 5)
     for key <- keys, do: assert(ask(whereis(context, doomed, key), :add_sync) == 1)
     block_drain(context, doomed)
     before = heartbeat_row(context, a, doomed)
-    assert {:ok, %{left: %{deadline: 6}}} = drain(context, doomed)
+    assert {:ok, %{left: %{deadline: 6}}} = drain_to_deadline(context, doomed)
     wait_until(fn -> Enum.all?([a, b], &(map_size(held(context, &1)) == 6)) end)
     for node <- [a, b], do: put_row(context, node, before, 0)
     kill(doomed)

@@ -52,6 +52,18 @@ defmodule LeftoversCase do
     Servers.Troublesome.arm(node, key, :terminate, :hang)
   end
 
+  @doc """
+  The result of a drain that has moved no server at its deadline: of `node`, whose clock has been stopped
+  (`FrozenClock`), with a blocker.
+  """
+  @spec drain_to_deadline(map(), node()) :: term()
+  def drain_to_deadline(context, node) do
+    draining = Task.async(fn -> HandoffCase.drain(context, node, timeout_ms: 600_000) end)
+    Cluster.wait_until(fn -> Servers.Troublesome.hangs?(node, "blocker", :terminate) end)
+    FrozenClock.advance(node, 600_000)
+    ClusterCase.await_task(draining)
+  end
+
   @doc "Lets the blocker `key` on `node` stop."
   @spec unblock(node(), String.t()) :: boolean()
   def unblock(node, key \\ "blocker"), do: Servers.Troublesome.disarm(node, key, :terminate)
