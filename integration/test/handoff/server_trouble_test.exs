@@ -360,6 +360,7 @@ defmodule Handoff.ServerTroubleTest do
     keys = start_servers(context, a, 4)
     start_server(context, a, Counter, "k")
     for node <- [a, b, c], do: listen_to_telemetry(node)
+    listen_to_log(context, a)
     replace_object(context, "k")
 
     assert {:ok, %{moved: 4, left: %{attempts_exhausted: 1}, adopted_later: 1}} = drain(context, a)
@@ -370,6 +371,7 @@ defmodule Handoff.ServerTroubleTest do
     end
 
     assert_receive {:event, [_library, :leftovers, :stop], _started, %{dropped: %{failed: 1}}}, 60_000
+    refute_received {:log, ^a, _level, :reservation_left, _metadata}
     assert_all_run_on(context, keys, [b, c])
   end
 

@@ -3,6 +3,7 @@ defmodule DurableHandoff.Host.Reservation do
   # What a failed move leaves in the store, and how that is undone.
 
   alias DurableHandoff.Host
+  alias DurableHandoff.Host.Outcome
 
   @doc "Whether a stored `meta` reserves its server for this node: this node has displaced it."
   @spec ours?(map()) :: boolean()
@@ -12,7 +13,7 @@ defmodule DurableHandoff.Host.Reservation do
 
   @doc """
   Undoes what a failed move has left in the store, so that other nodes may start the server. Returns `:ok`
-  also if there is nothing to undo.
+  also if there is nothing to undo, or an object that cannot be read.
 
     * A reservation for this node is cleared.
     * A server that is stored as running, but whose process is dead on a node that can be asked, is stored as
@@ -39,7 +40,7 @@ defmodule DurableHandoff.Host.Reservation do
     else
       nil -> :ok
       {:error, :not_found} -> :ok
-      {:error, reason} -> {:error, reason}
+      {:error, reason} -> if Outcome.blame_read(reason) == :server, do: :ok, else: {:error, reason}
     end
   end
 
