@@ -148,12 +148,19 @@ defmodule Handoff.StoredFirstTest do
     assert_counts(context, running, 2)
   end
 
-  test "writes hang from the start: no server with a stored state is stopped as a probe", %{a: a} = context do
+  test "writes hang from the start: no server with a stored state is stopped as a probe", %{b: b, c: c} = context do
+    # Its clock stops for good.
+    a = start_node()
+    context = %{context | nodes: [a, b, c]}
+    FrozenClock.freeze(a)
     start_cluster(context)
     keys = start_servers(context, a, 6)
     1 = ask(whereis(context, a, hd(keys)), :add)
     SimulatedStore.pause(context.store, fn op, _key -> op == :put end)
-    assert {:ok, %{moved: 0}} = drain(context, a, timeout_ms: 3_000)
+    draining = start_drain(context, a, timeout_ms: 60_000)
+    wait_until(fn -> progress(context, a).failures >= 1 end)
+    FrozenClock.advance(a, 60_000)
+    assert %{moved: 0, ended: :deadline} = await_drain(draining)
     writing = for {:put, key} <- SimulatedStore.paused(context.store), do: Path.basename(key)
     assert for(key <- keys, key in writing, do: key) == [hd(keys)]
     SimulatedStore.resume(context.store)
@@ -306,11 +313,20 @@ defmodule Handoff.StoredFirstTest do
   end
 
   test "writes hang, and more servers wait than may write at a time: none is stopped before its turn",
-       %{a: a} = context do
+       %{b: b, c: c} = context do
+    # Its clock stops for good.
+    a = start_node()
+    context = %{context | nodes: [a, b, c]}
+    FrozenClock.freeze(a)
     start_cluster(context)
     start_unsynced(context, a, 60)
     hold(context, [:put])
-    assert {:ok, %{moved: 0, attempts: 0, left: %{deadline: 60}}} = drain(context, a, timeout_ms: 5_000)
+    listen_to_log(context, a)
+    draining = start_drain(context, a, timeout_ms: 60_000)
+    # Slow servers would not be waited for that long.
+    for _second <- 1..2, do: await_log(a, :storing_progress)
+    FrozenClock.advance(a, 60_000)
+    assert %{moved: 0, attempts: 0, left: %{deadline: 60}} = await_drain(draining)
     assert length(SimulatedStore.paused(context.store)) == 50
     SimulatedStore.resume(context.store)
   end
