@@ -136,7 +136,7 @@ defmodule DurableHandoff do
         options = Options.override!(options, overrides, [:await, :force])
 
         cond do
-          await? and self() in Host.processes(supervisor) -> {:error, :calling_self}
+          await? and Host.calls_itself?(supervisor) -> {:error, :calling_self}
           not force? and state != :draining and alone?(supervisor, options) -> {:error, :no_peers}
           await? -> Drainer.drain(supervisor, options)
           true -> Drainer.start_drain(supervisor, options)

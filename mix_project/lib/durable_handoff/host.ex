@@ -137,6 +137,10 @@ defmodule DurableHandoff.Host do
     :ok
   end
 
+  @doc "Whether the caller is one of the supervisor's servers, which would wait for itself."
+  @spec calls_itself?(name()) :: boolean()
+  def calls_itself?(name), do: self() in processes(name)
+
   @doc "The servers that run on this node. Reads no storage."
   @spec servers(name()) :: [server()]
   def servers(name) do

@@ -31,7 +31,7 @@ defmodule DurableHandoff.Rebalance do
         cond do
           Host.whereis(supervisor) == nil -> {:error, :supervisor_not_running}
           dry_run? -> Plan.make(supervisor, options, {:rebalance, settings})
-          await? and self() in Host.processes(supervisor) -> {:error, :calling_self}
+          await? and Host.calls_itself?(supervisor) -> {:error, :calling_self}
           true -> Drainer.rebalance(supervisor, options, settings, await?)
         end
     end
