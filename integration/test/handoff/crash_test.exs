@@ -89,9 +89,8 @@ defmodule Handoff.CrashTest do
 
   test "the drain's process hangs: its caller gets an error after its time, and the cordon can be taken back",
        %{b: b} = context do
-    # Its clock stops for good, so the drain does not end before it is suspended.
-    a = start_node()
-    context = %{context | nodes: [a, b]}
+    # In the stopped time the drain does not end before it is suspended.
+    {a, context} = with_own_clock(context, [b])
     start_cluster(context)
     start_servers(context, a, 2)
     FrozenClock.freeze(a)

@@ -70,9 +70,8 @@ defmodule Handoff.LeftoversTest do
   end
 
   test "a drain does not end at its limit: its leftovers are still offered", %{b: b, c: c} = context do
-    # Its clock stops for good, so the drain does not know that its time is over.
-    a = start_node()
-    context = %{context | nodes: [a, b, c]}
+    # In the stopped time the drain does not know that its time is over.
+    {a, context} = with_own_clock(context, [b, c])
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 4)
     block_drain(context, a)
@@ -89,9 +88,7 @@ defmodule Handoff.LeftoversTest do
 
   test "a shutdown joins a drain/2 with a longer timeout in which a move hangs: the leftovers are offered in time",
        %{b: b, c: c} = context do
-    # Its clock stops for good.
-    a = start_node()
-    context = %{context | nodes: [a, b, c]}
+    {a, context} = with_own_clock(context, [b, c])
     app = start_uneven(context, a, [b, c], timeout_ms: 3_600_000)
     keys = start_servers(context, a, 4)
     block_drain(context, a)
@@ -285,9 +282,7 @@ defmodule Handoff.LeftoversTest do
 
   test "the source is uncordoned: other nodes let go of what runs there, and a server that it was stopping starts again",
        %{b: b, c: c} = context do
-    # Its clock stops for good.
-    a = start_node()
-    context = %{context | nodes: [a, b, c]}
+    {a, context} = with_own_clock(context, [b, c])
     FrozenClock.freeze(a)
     start_uneven(context, a, [b, c])
     [one, two] = start_servers(context, a, 2, Counter, %{permanent: false})

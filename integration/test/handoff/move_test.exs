@@ -100,9 +100,7 @@ defmodule Handoff.MoveTest do
 
   test "terminate/2 takes longer than the move may: the server is started again when it has stopped",
        %{b: b} = context do
-    # Its clock stops for good.
-    a = start_node()
-    context = %{context | nodes: [a, b]}
+    {a, context} = with_own_clock(context, [b])
     # Nothing else starts the server.
     start_cluster(context, backend(context, discovery_interval_ms: 3_600_000))
     pid = start_server(context, a, Servers.Troublesome, "k", %{count: 0})

@@ -149,9 +149,7 @@ defmodule Handoff.StoredFirstTest do
   end
 
   test "writes hang from the start: no server with a stored state is stopped as a probe", %{b: b, c: c} = context do
-    # Its clock stops for good.
-    a = start_node()
-    context = %{context | nodes: [a, b, c]}
+    {a, context} = with_own_clock(context, [b, c])
     FrozenClock.freeze(a)
     start_cluster(context)
     keys = start_servers(context, a, 6)
@@ -314,9 +312,7 @@ defmodule Handoff.StoredFirstTest do
 
   test "writes hang, and more servers wait than may write at a time: none is stopped before its turn",
        %{b: b, c: c} = context do
-    # Its clock stops for good.
-    a = start_node()
-    context = %{context | nodes: [a, b, c]}
+    {a, context} = with_own_clock(context, [b, c])
     FrozenClock.freeze(a)
     start_cluster(context)
     start_unsynced(context, a, 60)

@@ -64,6 +64,16 @@ defmodule HandoffCase do
     keys
   end
 
+  @doc """
+  Starts a node whose clock the test stops (`FrozenClock`): for good, so no other test uses it. Returns the node, and
+  the context with it before `others`.
+  """
+  @spec with_own_clock(map(), [node()]) :: {node(), map()}
+  def with_own_clock(context, others) do
+    node = Cluster.start_node()
+    {node, %{context | nodes: [node | others]}}
+  end
+
   @doc "The stored count of a server of `Servers.Counter`."
   @spec count_stored(map(), String.t()) :: non_neg_integer()
   def count_stored(context, key), do: ClusterCase.stored(context, key).state["count"]
