@@ -101,11 +101,29 @@ fn cpu_ms(stat: &str) -> Option<f64> {
     Some((ticks(11)? + ticks(12)?) * MS_PER_TICK)
 }
 
+/// For tests of processes.
+#[cfg(test)]
+pub mod testing {
+    use std::time::{Duration, Instant};
+
+    /// What `condition` returns as soon as it returns something. Fails after thirty seconds.
+    pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+        let bound = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(value) = condition() {
+                return value;
+            }
+            assert!(Instant::now() < bound, "{what} did not happen");
+            std::thread::yield_now();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::time::{Duration, Instant};
 
+    use super::testing::wait_for;
     use super::*;
 
     #[test]
@@ -126,25 +144,14 @@ mod tests {
     }
 
     fn ended(process: &mut Process) -> ExitStatus {
-        let bound = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Some(status) = process.status().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < bound, "the process did not end");
-            std::thread::yield_now();
-        }
+        wait_for("the end of the process", || process.status().unwrap())
     }
 
     #[test]
     fn a_dropped_process_is_killed_even_when_it_ignores_sigterm() {
         let dir = tempfile::tempdir().unwrap();
         let mut process = shell("trap '' TERM; echo ignored; exec sleep 1000", dir.path());
-        let bound = Instant::now() + Duration::from_secs(30);
-        while !process.log().contains("ignored") {
-            assert!(Instant::now() < bound, "the process does not start");
-            std::thread::yield_now();
-        }
+        wait_for("the start of the process", || process.log().contains("ignored").then_some(()));
         process.sigterm().unwrap();
         let pid = process.id();
         assert!(process.status().unwrap().is_none(), "it has ended");

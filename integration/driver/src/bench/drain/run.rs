@@ -102,9 +102,8 @@ fn settings(args: &Args, shape: Shape, contender: Contender) -> Settings {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
+    use crate::process::testing::wait_for;
     use crate::settings::{CallKind, Scenario};
     use crate::store::Store;
     use crate::variant::Executor;
@@ -112,20 +111,13 @@ mod tests {
     #[test]
     fn a_process_that_computes_ends_with_the_one_that_started_it() {
         let dir = tempfile::tempdir().unwrap();
-        let bound = Instant::now() + Duration::from_secs(60);
-        let until = |what: &str, condition: &mut dyn FnMut() -> bool| {
-            while !condition() {
-                assert!(Instant::now() < bound, "{what}");
-                std::thread::yield_now();
-            }
-        };
         let mut sleep = Command::new("sleep");
         sleep.arg("1000");
         let starter = Process::spawn(sleep, &dir.path().join("starter.log")).unwrap();
         let mut computes = Process::spawn(computing(starter.id()), &dir.path().join("computes.log")).unwrap();
-        until("it does not compute", &mut || computes.cpu_ms().is_some());
+        wait_for("its work", || computes.cpu_ms());
         drop(starter);
-        until("it still computes", &mut || computes.status().unwrap().is_some());
+        wait_for("its end", || computes.status().unwrap());
     }
 
     #[test]
