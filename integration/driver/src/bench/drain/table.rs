@@ -72,7 +72,8 @@ impl Report {
         };
         let beside = if self.busy > 0 { format!(", beside {} busy loops", self.busy) } else { String::new() };
         format!(
-            "Draining {servers} servers to {to}{which}{beside}, {calls}, median of {rounds}, Elixir {elixir}, OTP {otp}\n{table}\n\
+            "Draining {servers} servers to {to}{which}{beside}, {calls}, median of {rounds}, Elixir {elixir}, OTP {otp}\n\
+             {table}\n\
              to best: by the figure of the best task stream on that store; worst: of all rounds, by the same.\n\
              Requests a move: at the store from SIGTERM to the end of the run, with heartbeats and sweeps.\n\
              CPU s/1000: seconds of processors for 1,000 moves, of sources + targets + clients, with the clients'\n\
