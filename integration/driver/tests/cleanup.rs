@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use handoff_demo::faults::table::Shown;
@@ -15,8 +16,13 @@ use nix::unistd::Pid;
 /// Long enough for a loaded machine. No test waits this long unless the driver hangs.
 const BOUND: Duration = Duration::from_secs(60);
 
+/// A file cannot be executed while it is open for writing, and what another test starts meanwhile has it open, too, until
+/// that is executed itself.
+static WRITES_OR_STARTS: Mutex<()> = Mutex::new(());
+
 /// Writes a shell script.
 fn script(path: &Path, text: &str) {
+    let _alone = WRITES_OR_STARTS.lock();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -29,14 +35,13 @@ fn driver(dir: &Path, elixir: &str) -> Child {
 
 fn start(program: &str, arguments: &[&str], dir: &Path, elixir: &str) -> Child {
     script(&dir.join("elixir"), elixir);
-    Command::new(program)
-        .args(arguments)
-        .env("PATH", format!("{}:/usr/bin:/bin", dir.display()))
-        .env("TMPDIR", dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+    let path = format!("{}:/usr/bin:/bin", dir.display());
+    spawn(Command::new(program).args(arguments).env("PATH", path).env("TMPDIR", dir))
+}
+
+fn spawn(command: &mut Command) -> Child {
+    let _alone = WRITES_OR_STARTS.lock();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -105,11 +110,9 @@ fn a_node_that_ends_while_booting_is_reported_with_its_last_lines() {
 #[test]
 fn a_missing_command_for_nodes_is_reported() {
     let dir = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_handoff_demo"))
-        .args(["--quick", "--beams", "/no/such/elixir,/no/such/other"])
-        .env("TMPDIR", dir.path())
-        .output()
-        .unwrap();
+    let mut driver = Command::new(env!("CARGO_BIN_EXE_handoff_demo"));
+    driver.args(["--quick", "--beams", "/no/such/elixir,/no/such/other"]).env("TMPDIR", dir.path());
+    let output = spawn(&mut driver).wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("cannot start `/no/such/"), "{}", stderr(&output));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "directories are left behind");
@@ -118,12 +121,9 @@ fn a_missing_command_for_nodes_is_reported() {
 #[test]
 fn a_missing_elixir_is_reported_with_the_package_to_install() {
     let dir = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_handoff_demo"))
-        .arg("--quick")
-        .env("PATH", dir.path())
-        .env("TMPDIR", dir.path())
-        .output()
-        .unwrap();
+    let mut driver = Command::new(env!("CARGO_BIN_EXE_handoff_demo"));
+    driver.arg("--quick").env("PATH", dir.path()).env("TMPDIR", dir.path());
+    let output = spawn(&mut driver).wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("apt-get install elixir erlang"), "{}", stderr(&output));
 }
@@ -148,48 +148,100 @@ fn an_interrupt_keeps_the_results_of_the_runs_of_faults_before_it() {
     assert!(runs.iter().all(|run| run.line().contains("exit status: 3")), "{runs:?}");
 }
 
-/// Programs that only wait take the places of the storage servers and of what prepares them.
-#[test]
-fn integration_servers_ends_its_servers_and_its_command_when_it_alone_gets_sigterm() {
-    let dir = tempfile::tempdir().unwrap();
+const WAITS: &str = "echo $$ >>\"$PIDS\"; exec sleep 100";
+
+/// `integration/servers run`, with programs that only wait in the places of the storage servers and of what prepares them. Each
+/// of them adds its id to the file "pids", and so does the command.
+fn integration_servers(dir: &Path, command: &str) -> Command {
     let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../servers");
     let text = fs::read_to_string(&servers).unwrap();
     let version = |name: &str| text.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap().to_owned();
-    let cache = |name: &str| dir.path().join(format!("{}-{}", name.to_lowercase(), version(name)));
-    let waits = "echo $$ >>\"$PIDS\"; exec sleep 100";
-    script(&cache("MINISTACK").join("bin/ministack"), waits);
+    let cache = |name: &str| dir.join(format!("{}-{}", name.to_lowercase(), version(name)));
+    script(&cache("MINISTACK").join("bin/ministack"), WAITS);
     // Makes buckets, too, and says that it is ready in the folder of its third argument.
-    let python = format!("[ \"$1\" != - ] || exit 0; [ $# -lt 3 ] || touch \"$3/ready\"; {waits}");
+    let python = format!("[ \"$1\" != - ] || exit 0; [ $# -lt 3 ] || touch \"$3/ready\"; {WAITS}");
     script(&cache("MOTO").join("bin/python"), &python);
     for name in ["MINISTACK", "MOTO", "AZURITE"] {
         fs::create_dir_all(cache(name)).unwrap();
         fs::write(cache(name).join("complete"), "").unwrap();
     }
-    script(&dir.path().join("bin/node"), waits);
+    script(&dir.join("bin/node"), WAITS);
     // Says which ports are free.
-    script(&dir.path().join("bin/python3"), "echo 1 2 3 4 5");
-    script(&dir.path().join("bin/store-servers"), &format!("echo http://127.0.0.1:1; {waits}"));
-    let pids = dir.path().join("pids");
-    let mut started = Command::new(servers)
-        .args(["run", "--", "sh", "-c", waits])
-        .env("PATH", format!("{}:/usr/bin:/bin", dir.path().join("bin").display()))
-        .env("HANDOFF_SERVERS_CACHE", dir.path())
-        .env("HANDOFF_STORE_SERVERS", dir.path().join("bin/store-servers"))
-        .env("PIDS", &pids)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // Five servers and the command.
-    let pids = wait_for("the start", || {
-        let text = fs::read_to_string(&pids).ok()?;
-        let pids: Vec<i32> = text.lines().map(|line| line.parse()).collect::<Result<_, _>>().ok()?;
-        (pids.len() == 6).then_some(pids)
-    });
-    send(Signal::SIGTERM, &started);
-    let status = wait_for("the end", || started.try_wait().unwrap());
-    assert_eq!(status.code(), Some(143));
+    script(&dir.join("bin/python3"), "echo 1 2 3 4 5");
+    script(&dir.join("bin/store-servers"), &format!("echo http://127.0.0.1:1; {WAITS}"));
+    let mut servers = Command::new(servers);
+    servers
+        .args(["run", "--", "sh", "-c", command])
+        .env("PATH", format!("{}:/usr/bin:/bin", dir.join("bin").display()))
+        .env("HANDOFF_SERVERS_CACHE", dir)
+        .env("HANDOFF_STORE_SERVERS", dir.join("bin/store-servers"))
+        .env("PIDS", dir.join("pids"))
+        .env("TMPDIR", dir.join("temporary"));
+    fs::create_dir(dir.join("temporary")).unwrap();
+    servers
+}
+
+/// Five servers and the command.
+const PROCESSES: usize = 6;
+
+fn pids(dir: &Path) -> Option<Vec<i32>> {
+    fs::read_to_string(dir.join("pids")).ok()?.lines().map(|line| line.parse().ok()).collect()
+}
+
+fn assert_ended(pids: Vec<i32>) {
     for pid in pids {
         assert!(kill(Pid::from_raw(pid), None).is_err(), "{pid} still runs");
     }
+}
+
+#[test]
+fn integration_servers_ends_its_servers_and_its_command_when_it_alone_gets_sigterm() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut started = spawn(&mut integration_servers(dir.path(), WAITS));
+    let pids = wait_for("the start", || pids(dir.path()).filter(|pids| pids.len() == PROCESSES));
+    send(Signal::SIGTERM, &started);
+    let status = wait_for("the end", || started.try_wait().unwrap());
+    assert_eq!(status.code(), Some(143));
+    assert_ended(pids);
+}
+
+/// Bash runs the lines of BASH_ENV first: here, a trap before each command that sends the signal when `ENDS` processes have been
+/// started. The next command of the script would have kept the id of the last one.
+#[test]
+fn integration_servers_ends_a_process_that_it_has_just_started() {
+    let lines = r#"
+        set -T
+        last= count=0
+        trap '[ "$BASH_SUBSHELL" != 0 ] || [ "${!:-}" = "$last" ] || {
+          last=$! count=$((count + 1))
+          [ "$count" != "$ENDS" ] || {
+            until [ "$(cat "$PIDS" 2>/dev/null | wc -l)" = "$count" ]; do sleep 0.01; done
+            kill -TERM $$
+          }
+        }' DEBUG
+    "#;
+    for ends in 1..=PROCESSES {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = dir.path().join("environment");
+        fs::write(&environment, lines).unwrap();
+        let mut servers = integration_servers(dir.path(), WAITS);
+        let mut started = spawn(servers.env("BASH_ENV", environment).env("ENDS", ends.to_string()));
+        let status = wait_for("the end", || started.try_wait().unwrap());
+        assert_eq!(status.code(), Some(143));
+        let pids = pids(dir.path()).unwrap();
+        assert_eq!(pids.len(), ends);
+        assert_ended(pids);
+    }
+}
+
+#[test]
+fn a_second_sigterm_does_not_keep_integration_servers_from_its_clean_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = "trap 'kill -TERM $PPID; exit' TERM; echo $$ >>\"$PIDS\"; while :; do sleep 0.05; done";
+    let mut started = spawn(&mut integration_servers(dir.path(), command));
+    wait_for("the start", || pids(dir.path()).filter(|pids| pids.len() == PROCESSES));
+    send(Signal::SIGTERM, &started);
+    let status = wait_for("the end", || started.try_wait().unwrap());
+    assert_eq!(status.code(), Some(143));
+    assert_eq!(fs::read_dir(dir.path().join("temporary")).unwrap().count(), 0, "its directory is left behind");
 }
