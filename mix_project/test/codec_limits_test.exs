@@ -3,7 +3,7 @@ defmodule DurableHandoff.CodecLimitsTest do
 
   import DurableHandoff.CodecHelpers
 
-  alias DurableHandoff.Codec
+  alias DurableHandoff.{Codec, Native}
   alias DurableHandoff.Codec.Decoder
 
   @long 200_000
@@ -112,6 +112,15 @@ defmodule DurableHandoff.CodecLimitsTest do
       assert Codec.decode!("{#{Enum.join(pairs, ",")}}") == %{"a" => 1}
       long = String.duplicate("k", @long)
       assert Codec.decode!(~s([{"#{long}":1},{"#{long}":2}])) == [%{long => 1}, %{long => 2}]
+    end
+
+    test "a string that is not UTF-8 ends the work of the NIF, however often it is there" do
+      broken = String.duplicate("a", 100_000) <> <<255>>
+
+      for term <- [List.duplicate(broken, 1_000), %{"a" => [%{broken => 1}, broken]}],
+          encoded <- [Native.codec_encode(term), Native.codec_encode_dirty(term, 0)] do
+        assert encoded == [{term}], "the NIF has gone on, and Elixir is to encode only parts"
+      end
     end
 
     test "a term with 2^100 shared parts raises without visiting each of them" do

@@ -6,8 +6,6 @@ defmodule DurableHandoff.CodecTest do
   alias DurableHandoff.Codec
   alias DurableHandoff.Codec.DecodeError
 
-  doctest DurableHandoff.Codec
-
   @otp String.to_integer(System.otp_release())
   @json? Code.ensure_loaded?(JSON)
   @decode_error if @json?, do: JSON.DecodeError, else: DecodeError

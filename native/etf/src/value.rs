@@ -30,6 +30,10 @@ enum Read<'t> {
     Byte(u8),
 }
 
+fn too_long() -> term_serde::Error {
+    term_serde::Error::new(format!("a list of more than {MAX_LIST}"))
+}
+
 impl<'t> ReadTerm<'t> for Read<'t> {
     fn kind(self) -> Result<Kind<'t, Self>, term_serde::Error> {
         let term = match self {
@@ -47,13 +51,16 @@ impl<'t> ReadTerm<'t> for Read<'t> {
             Term::Binary(Binary { bytes }) if bytes.len() <= MAX_TEXT => {
                 Kind::Text(std::str::from_utf8(bytes).map_err(|_| term_serde::Error::new("text that is not UTF-8"))?)
             }
-            Term::ByteList(ByteList { bytes }) => Kind::List(bytes.iter().map(|byte| Read::Byte(*byte)).collect()),
+            Term::ByteList(ByteList { bytes }) if bytes.len() <= MAX_LIST => {
+                Kind::List(bytes.iter().map(|byte| Read::Byte(*byte)).collect())
+            }
             Term::List(_) | Term::ImproperList(_) => match read_list(term, "value").map_err(other)? {
                 Cow::Borrowed(elements) if elements.len() <= MAX_LIST => {
                     Kind::List(elements.iter().map(Read::Term).collect())
                 }
-                _longer => return Err(term_serde::Error::new(format!("a list of more than {MAX_LIST}"))),
+                _longer => return Err(too_long()),
             },
+            Term::ByteList(_) => return Err(too_long()),
             Term::Tuple(tuple) => Kind::Tuple(tuple.elements.iter().map(Read::Term).collect()),
             Term::Map(map) => {
                 Kind::Map(map.map.iter().map(|(key, value)| (Read::Term(key), Read::Term(value))).collect())
@@ -180,6 +187,8 @@ mod tests {
         assert!(wrong("pair", tuple([atom("plain"), list([]), int(1)])).starts_with("sample: pair: invalid length 3"));
         assert!(wrong("name", binary(vec![b'a'; MAX_TEXT + 1])).contains("more than 4096 bytes"));
         assert!(wrong("bytes", list(vec![int(256); MAX_LIST + 1])).contains("more than 20000"));
+        let bytes = vec![1; MAX_LIST + 1];
+        assert!(wrong("bytes", Term::from(ByteList { bytes })).contains("more than 20000"));
         assert_eq!(
             read_value::<Sample>(&map([]), "sample").expect_err("nothing").to_string(),
             "sample: missing field `name`"

@@ -65,7 +65,7 @@ fn codec_encode<'a>(heap: Heap<'a>, [term]: [Handle<'a>; 1]) -> Handle<'a> {
     time::charge(heap, output.len(), time::WRITE);
     let result = match encoded {
         Ok(holes) => finish(heap, heap.make_binary(output.written()), output.len(), &holes),
-        Err(Stop::Improper) => one_hole(heap, term),
+        Err(Stop::Refused) => one_hole(heap, term),
         Err(Stop::Full) => None,
     };
     memory::give_back(output.into_parts().0);

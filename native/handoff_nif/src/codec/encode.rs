@@ -1,14 +1,13 @@
 //! Encodes a term as JSON.
 //!
 //! Guarantees
-//! - The output is that of Elixir's `JSON`. A term that the encoder does not know, or that is an error,
-//!   becomes a *hole*: the encoder records the term and its position. Elixir later encodes the holes in
-//!   order, or raises the exception of `JSON`. Holes are structs, tuples and other terms without a JSON form,
-//!   integers above 64 bits, strings that are not UTF-8, keys that are neither binary, atom nor integer, and
-//!   terms nested deeper than 128.
+//! - The output is that of Elixir's `JSON`. A term that the encoder does not know becomes a *hole*: the encoder
+//!   records the term and its position. Elixir later encodes the holes in order, or raises the exception of
+//!   `JSON`. Holes are structs, tuples and other terms without a JSON form, integers above 64 bits, keys that are
+//!   neither binary, atom nor integer, and terms nested deeper than 128.
 //! - The work is bounded by the output and the number of holes, not by the size of the term: parts of a term
 //!   can be shared, so a small term can represent more values than could be visited. Output is never
-//!   rewritten.
+//!   rewritten. So encoding ends at the first string that is not UTF-8: it took time and gave no output.
 
 use rustler::types::atom;
 use state_codec::output::copy_small;
@@ -60,14 +59,16 @@ pub struct Bounds {
 pub enum Stop {
     /// The output or the holes are too many for this call.
     Full,
-    /// An improper list. No hole can stand for its end, so Elixir refuses the whole term.
-    Improper,
+    /// An improper list, for whose end no hole can stand, or a string that is not UTF-8. Elixir refuses the whole term.
+    Refused,
 }
 
 impl From<WriteError> for Stop {
-    /// Not reached for a string that is not UTF-8, because that has already become a hole.
-    fn from(_: WriteError) -> Self {
-        Stop::Full
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::InvalidUtf8 => Stop::Refused,
+            _no_room => Stop::Full,
+        }
     }
 }
 
@@ -113,7 +114,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         match term.guess() {
             Guess::Boxed => {
                 if let Some(bytes) = self.heap.bytes(term) {
-                    return self.string(term, bytes);
+                    return Ok(text::put_string(&mut self.output, bytes)?);
                 } else if let Some(float) = self.heap.float(term) {
                     return Ok(number::put_float(&mut self.output, float)?);
                 } else if let Some(pairs) = self.heap.pairs(term) {
@@ -150,7 +151,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         } else if self.heap.is_atom(term) {
             self.atom(term)
         } else if let Some(bytes) = self.heap.bytes(term) {
-            self.string(term, bytes)
+            Ok(text::put_string(&mut self.output, bytes)?)
         } else if let Some(float) = self.heap.float(term) {
             Ok(number::put_float(&mut self.output, float)?)
         } else if let Some((head, tail)) = self.heap.cell(term) {
@@ -182,7 +183,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
                 }
             }
         }
-        if rest == self.words.empty_list { self.byte(b']') } else { Err(Stop::Improper) }
+        if rest == self.words.empty_list { self.byte(b']') } else { Err(Stop::Refused) }
     }
 
     fn map(
@@ -274,7 +275,7 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         if key.guess() == Guess::Boxed
             && let Some(bytes) = self.heap.bytes(key)
         {
-            return self.text_key(lead, key, bytes);
+            return Ok(text::put_key(&mut self.output, lead, bytes)?);
         }
         match self.names.remembered(key) {
             Some(name) => Ok(put_key(&mut self.output, lead, name)?),
@@ -282,19 +283,11 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         }
     }
 
-    #[inline]
-    fn text_key(&mut self, lead: u8, key: Handle<'a>, bytes: &[u8]) -> Result<(), Stop> {
-        match text::put_key(&mut self.output, lead, bytes) {
-            Err(WriteError::InvalidUtf8) => self.key_hole(lead, key),
-            done => Ok(done?),
-        }
-    }
-
     /// A key whose type differs from the prediction, a new one, or a rare one.
     #[cold]
     fn any_key(&mut self, lead: u8, key: Handle<'a>) -> Result<(), Stop> {
         if let Some(bytes) = self.heap.bytes(key) {
-            self.text_key(lead, key, bytes)
+            Ok(text::put_key(&mut self.output, lead, bytes)?)
         } else if self.heap.is_atom(key) {
             self.atom_key(lead, key)
         } else if let Some(integer) = self.heap.integer(key) {
@@ -320,14 +313,6 @@ impl<'a, 'n, S: Storage> Encoder<'a, 'n, S> {
         self.byte(lead)?;
         self.hole(key, true)?;
         self.byte(b':')
-    }
-
-    #[inline]
-    fn string(&mut self, term: Handle<'a>, bytes: &[u8]) -> Result<(), Stop> {
-        match text::put_string(&mut self.output, bytes) {
-            Err(WriteError::InvalidUtf8) => self.hole(term, false),
-            done => Ok(done?),
-        }
     }
 
     /// An atom as a string. The VM of OTP 25 gives atoms in Latin-1 only.

@@ -25,6 +25,7 @@ macro_rules! nif {
                 arity: $arity,
                 flags: rustler::SchedulerFlags::$scheduler as u32,
                 raw_func: {
+                    #[allow(unsafe_code)]
                     unsafe extern "C" fn call(
                         env: *mut rustler::sys::ErlNifEnv,
                         _: std::ffi::c_int,
