@@ -52,8 +52,8 @@ defmodule DurableHandoff.Store do
   DurableServer calls when its supervisor starts, lists one key and then races writes on the store itself: four
   claims of a fresh key, four updates of one version, an update and a deletion of an old version, and reads in
   between. Exactly one of each four may win. The key is below `durable_handoff_proof/` and is deleted again. The
-  proof takes at most 20 requests, once an hour for each store and VM. On a store that allows one write a second
-  for each object it takes some seconds.
+  proof takes at most 20 requests (24 where the store does not take etags as it gave them), once an hour for each
+  store and VM. On a store that allows one write a second for each object it takes some seconds.
 
   A store that fails the proof is refused: the supervisor does not start. `problem` in the facts of the reason says
   what that means and what to do.

@@ -11,14 +11,14 @@
 mod names;
 mod walk;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex as StdMutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use ring::digest;
@@ -38,6 +38,11 @@ const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
 const PART: usize = 64 * 1024;
 /// The etag in listings of an object that cannot be read. No version has it.
 const UNREADABLE: &str = "unreadable";
+/// How many keys a walk for a later page of a listing finds for the pages after it, how long they are kept, and of how
+/// many listings.
+const AHEAD: usize = 50_000;
+const AHEAD_LASTS: Duration = Duration::from_secs(60);
+const MOST_AHEAD: usize = 4;
 
 pub(crate) struct Directory {
     root: PathBuf,
@@ -47,6 +52,42 @@ pub(crate) struct Directory {
     sync: SyncNames,
     /// Directories whose creation has begun and was not synced, so that a power cut may undo it.
     unsynced: StdMutex<HashSet<PathBuf>>,
+    ahead: StdMutex<Kept>,
+}
+
+/// What walks have found for pages to come.
+#[derive(Default)]
+struct Kept {
+    /// The latest listings: the prefix, and when the newest one of it began.
+    began: Vec<(String, Instant)>,
+    ahead: Vec<Ahead>,
+}
+
+impl Kept {
+    fn begin(&mut self, prefix: &str) {
+        self.began.retain(|(of, _)| of != prefix);
+        self.ahead.retain(|ahead| ahead.prefix != prefix);
+        push(&mut self.began, (prefix.to_owned(), Instant::now()));
+    }
+}
+
+/// Adds an entry in place of the oldest one.
+fn push<T>(entries: &mut Vec<T>, entry: T) {
+    if entries.len() == MOST_AHEAD {
+        entries.remove(0);
+    }
+    entries.push(entry);
+}
+
+/// What a walk has found for the next page of a listing and those after it.
+struct Ahead {
+    prefix: String,
+    /// The last key of the page before.
+    after: String,
+    at: Instant,
+    keys: VecDeque<String>,
+    /// Whether there are keys behind these.
+    more: bool,
 }
 
 /// Makes a change of names survive a power cut.
@@ -80,6 +121,7 @@ impl Directory {
             local,
             sync: Box::new(Parent::sync),
             unsynced: Default::default(),
+            ahead: Default::default(),
         }))
     }
 
@@ -140,7 +182,7 @@ impl Directory {
     }
 
     fn page(&self, prefix: &str, after: Option<&str>, max: usize, given_up: &AtomicBool) -> Result<Page, Error> {
-        let (keys, more) = walk::keys(&self.objects(), prefix, after, max)?;
+        let (keys, more) = self.keys(prefix, after, max)?;
         let next = if more { keys.last().cloned() } else { None };
         let mut objects = Vec::with_capacity(keys.len());
         for key in keys {
@@ -158,6 +200,45 @@ impl Directory {
         }
         self.ensure_there()?;
         Ok(Page { objects, next })
+    }
+
+    /// The keys of a page, and whether there are more. A walk reads directories as a whole, however many objects are in
+    /// one: with a walk for each page, the time for a listing would grow with the square of their number. A listing has all
+    /// objects made before it began, so no page of it comes from an earlier walk.
+    fn keys(&self, prefix: &str, after: Option<&str>, max: usize) -> Result<(Vec<String>, bool), Error> {
+        let Some(after) = after else {
+            self.kept().begin(prefix);
+            return walk::keys(&self.objects(), prefix, None, max);
+        };
+        let mut ahead = match self.take_ahead(prefix, after) {
+            Some(ahead) => ahead,
+            None => {
+                let at = Instant::now();
+                let (keys, more) = walk::keys(&self.objects(), prefix, Some(after), max.max(AHEAD))?;
+                Ahead { prefix: prefix.to_owned(), after: String::new(), at, keys: keys.into(), more }
+            }
+        };
+        let keys: Vec<String> = ahead.keys.drain(..max.min(ahead.keys.len())).collect();
+        let more = ahead.more || !ahead.keys.is_empty();
+        if let (Some(last), false) = (keys.last(), ahead.keys.is_empty()) {
+            ahead.after.clone_from(last);
+            let mut kept = self.kept();
+            if kept.began.iter().any(|(of, began)| of == prefix && *began < ahead.at) {
+                push(&mut kept.ahead, ahead);
+            }
+        }
+        Ok((keys, more))
+    }
+
+    fn take_ahead(&self, prefix: &str, after: &str) -> Option<Ahead> {
+        let all = &mut self.kept().ahead;
+        all.retain(|ahead| ahead.at.elapsed() < AHEAD_LASTS);
+        let found = all.iter().position(|ahead| ahead.prefix == prefix && ahead.after == after)?;
+        Some(all.remove(found))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn objects(&self) -> PathBuf {

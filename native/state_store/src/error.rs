@@ -119,6 +119,8 @@ impl Error {
             Self::SlowDown { status, .. } => *status >= 500,
             // A proxy that responds with its own page may have forwarded the request.
             Self::NotAStore { .. } => true,
+            // A success without an etag.
+            Self::Protocol { .. } => true,
             Self::Io { applied, .. } => *applied,
             _ => false,
         }

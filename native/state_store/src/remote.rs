@@ -239,7 +239,11 @@ impl Remote {
     async fn version(&self, path: &Path, etag: &str) -> Result<UpdateVersion, Error> {
         match self.protocol {
             Protocol::Google => Ok(UpdateVersion { e_tag: None, version: Some(self.generation(path, etag).await?) }),
-            _ => Ok(UpdateVersion { e_tag: Some(self.etags.sent(etag).into_owned()), version: None }),
+            _ => {
+                let etag = self.etags.sent(etag).into_owned();
+                header(&etag)?;
+                Ok(UpdateVersion { e_tag: Some(etag), version: None })
+            }
         }
     }
 
@@ -248,9 +252,7 @@ impl Remote {
             Protocol::Google => (IF_GENERATION_MATCH, self.generation(path, etag).await?),
             _ => (IF_MATCH, self.etags.sent(etag).into_owned()),
         };
-        // A value that is not a valid header cannot be an etag from a response.
-        let value = HeaderValue::from_str(&value).map_err(|_not_a_header| Error::Conflict)?;
-        Ok((name, value))
+        Ok((name, header(&value)?))
     }
 
     /// Google's listings have a hash of the content, not the generation. Returns the current generation, if its
@@ -266,6 +268,11 @@ impl Remote {
             _changed => Err(Error::Conflict),
         }
     }
+}
+
+/// A value that is not a valid header cannot be an etag from a response, so no object has it.
+fn header(etag: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::from_str(etag).map_err(|_not_a_header| Error::Conflict)
 }
 
 /// Keys are checked before; this is `object_store`'s own type for the same rules.

@@ -8,8 +8,10 @@ static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 
 /// Requests mostly wait for the network, so two threads handle thousands of them a second.
 const WORKERS: usize = 2;
-/// File operations block, so they run on threads of their own: as many as there can be requests in flight.
-const MAX_BLOCKING: usize = 64;
+/// File operations and DNS look-ups block, so they run on threads of their own, which end when they have nothing to do.
+/// More than the requests that several stores have in flight with the default bounds: an urgent one finds a thread while
+/// writes of states wait for locks and disks.
+const MAX_BLOCKING: usize = 512;
 
 /// The runtime of this process: the first call starts it, and it never stops. The operating system may create
 /// no threads.

@@ -5,10 +5,15 @@ mod proof;
 mod write;
 
 use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::backend::Backend;
 use crate::cache::Cache;
@@ -100,12 +105,13 @@ impl Store {
     /// `proof`). The race is skipped if the store has passed it within the last hour, is open for reading
     /// only, or has [`Settings::assume_conditions`].
     pub async fn check(&self, limits: Limits) -> Result<(), Error> {
+        let began = Instant::now();
         let check = async {
             self.list("", None, 1, limits).await?;
             if self.inner.read_only || self.inner.assume_conditions {
                 return Ok(());
             }
-            proof::ensure(self, &self.inner.identity, limits).await
+            proof::ensure(self, &self.inner.identity, limits, began).await
         };
         tokio::time::timeout(limits.timeout, check).await.unwrap_or(Err(Error::Timeout))
     }
@@ -125,8 +131,8 @@ impl Store {
         .await
     }
 
-    /// Writes an object under a condition and returns its new etag. After an error that
-    /// [`Error::is_unsure`], the write may have been applied.
+    /// Writes an object under a condition and returns its new etag. The write may have been applied after an error that
+    /// [`Error::is_unsure`], and after any other one but [`Error::Conflict`] if it was sent more than once.
     pub async fn put(&self, key: &str, body: Bytes, write: &Write, limits: Limits) -> Result<String, Error> {
         let key = self.writable(key)?;
         let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
@@ -191,7 +197,11 @@ impl Store {
 
     /// An object, or a tombstone.
     async fn read(&self, key: &str, consistent: bool, course: &mut Course) -> Result<Object, Error> {
-        self.retried(course, || self.attempt(self.inner.backend.get(key, consistent))).await
+        let unsure = course.unsure;
+        let there = self.retried(course, || self.attempt(self.inner.backend.get(key, consistent))).await;
+        // A read whose response was lost has written nothing.
+        course.unsure = unsure;
+        there
     }
 
     async fn retried<T, F>(&self, course: &mut Course, attempt: impl FnMut() -> F) -> Result<T, Error>
@@ -228,6 +238,21 @@ impl Store {
     /// Sends a request once. One that hangs counts as lost.
     async fn attempt<T>(&self, sending: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         self.counts().requests += 1;
-        tokio::time::timeout(self.inner.attempt_timeout, sending).await.unwrap_or(Err(Error::Timeout))
+        tokio::time::timeout(self.inner.attempt_timeout, caught(sending)).await.unwrap_or(Err(Error::Timeout))
     }
+}
+
+/// A panic as a lost connection: the client panics at some answers of services for credentials, the next answer may be
+/// another one, and without any its caller would wait until its time is over.
+async fn caught<T>(sending: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let mut sending = pin!(sending);
+    poll_fn(|context| {
+        // After a panic it is not polled again.
+        let polled = catch_unwind(AssertUnwindSafe(|| sending.as_mut().poll(context)));
+        polled.unwrap_or_else(|_panic| {
+            let reason = "the HTTP client panicked, standard error says why".to_owned();
+            Poll::Ready(Err(Error::Network { reason, sent: true }))
+        })
+    })
+    .await
 }

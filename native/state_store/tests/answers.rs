@@ -95,6 +95,31 @@ async fn credentials_that_cannot_be_renewed_are_used_until_the_store_refuses_the
     }
 }
 
+/// Without an answer, its caller would wait for the whole timeout, and learn nothing.
+#[tokio::test]
+async fn an_answer_at_which_the_client_panics_is_an_error() {
+    let server = server(&[]).await;
+    let store = without_keys(&server);
+    let keys = r#"{"Code":"Success","AccessKeyId":"key","SecretAccessKey":"secret","Token":"a\nb","Expiration":"2100-01-01T00:00:00Z"}"#;
+    server
+        .script()
+        .set(vec![Rule { key: Some("*/handoff-role".into()), ..Rule::on(Kind::Credentials).answer(200, keys) }]);
+    for (request, answer) in every_request(&store).await {
+        assert!(matches!(&answer, Err(Error::Network { sent: true, .. })), "{request}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn keys_with_a_line_break_are_refused_when_a_store_is_opened() {
+    let server = server(&[]).await;
+    for wrong in ["access_key_id", "secret_access_key", "session_token"] {
+        let options = [KEYS, &[("session_token", "token")], &[(wrong, "private\n")]].concat();
+        let opened = Store::open("s3://handoff", &settings(&server, &options));
+        let refused = opened.expect_err(wrong).to_string();
+        assert!(refused.contains(wrong) && !refused.contains("private"), "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn credentials_of_a_role_that_was_taken_away_are_not_used() {
     let server = server(&[]).await;
@@ -223,6 +248,17 @@ async fn a_write_without_a_response_whose_object_cannot_be_read_is_no_conflict()
     server.script().set(vec![lost, Rule::on(Kind::Get).error(403, "AccessDenied")]);
     let written = store.put("k", "2".into(), &under(Condition::Etag(etag)), limits()).await;
     assert!(matches!(written, Err(Error::Denied { .. })), "{written:?}");
+}
+
+#[tokio::test]
+async fn an_etag_that_no_response_can_have_is_a_conflict() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    store.put("k", "1".into(), &under(Condition::Always), limits()).await.unwrap();
+    let none = || "\n".to_owned();
+    let written = store.put("k", "2".into(), &under(Condition::Etag(none())), limits()).await;
+    assert_eq!(written, Err(Error::Conflict));
+    assert_eq!(store.delete("k", Some(none()), limits()).await, Err(Error::Conflict));
 }
 
 #[tokio::test]

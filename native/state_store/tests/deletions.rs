@@ -169,6 +169,26 @@ async fn a_claim_over_an_abandoned_tombstone_succeeds_when_its_response_is_lost(
     assert_eq!(store.get("k", true, limits()).await.map(|there| there.etag), claimed);
 }
 
+/// Bytes that do not name their owner can be those of another claim.
+#[tokio::test]
+async fn a_lost_read_during_a_claim_does_not_make_the_claim_of_another_writer_its_own() {
+    let server = server(&[]).await;
+    let (ours, theirs) = (store(&server), store(&server));
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let tombstone = format!("{{\"durable_handoff_deleted\":{now_ms},\"id\":\"0\"}}");
+    theirs.put("k", tombstone.into(), &under(Condition::Always), limits()).await.unwrap();
+    let lost = Rule::on(Kind::Get).times(1).cut();
+    server.script().set(vec![lost, Rule { hold: true, skip: 1, ..Rule::on(Kind::Claim).times(1) }]);
+    let claim = under(Condition::Absent);
+    let other = async {
+        held(&server, 1).await;
+        theirs.put("k", "1".into(), &under(Condition::Always), limits()).await.unwrap();
+        server.script().release(1);
+    };
+    let (claimed, ()) = tokio::join!(ours.put("k", "1".into(), &claim, limits()), other);
+    assert_eq!((claimed, server.script().counts().rules), (Err(Error::Conflict), vec![1, 1]));
+}
+
 #[tokio::test]
 async fn a_tombstone_that_was_not_deleted_counts_as_absent_and_blocks_claims_until_it_is_abandoned() {
     let server = server(&[]).await;

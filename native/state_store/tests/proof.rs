@@ -65,6 +65,8 @@ async fn etags_are_sent_in_the_form_that_the_store_accepts() {
         let server = server(&[flaw]).await;
         let first = store(&server);
         assert_eq!(first.check(limits()).await, Ok(()), "{flaw:?}");
+        let requests: Vec<_> = server.script().requests().into_iter().map(|seen| seen.kind).collect();
+        assert!(requests.len() <= 24, "{flaw:?}: {} requests: {requests:?}", requests.len());
         let etag = first.put("k", "1".into(), &under(Condition::Absent), limits()).await.unwrap();
         let newer = first.put("k", "2".into(), &under(Condition::Etag(etag.clone())), limits()).await.unwrap();
         let stale = first.put("k", "3".into(), &under(Condition::Etag(etag)), limits()).await;
@@ -173,6 +175,17 @@ async fn a_flaw_is_reported_even_if_the_store_does_not_answer_deletions() {
     server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Delete) }]);
     let impatient = Limits { timeout: Duration::from_secs(8), ..limits() };
     assert_eq!(store(&server).check(impatient).await, unfit(Flaw::ConditionsIgnored));
+}
+
+#[tokio::test]
+async fn a_proof_that_takes_too_long_leaves_no_object() {
+    let server = server(&[]).await;
+    let store = store(&server);
+    server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Update) }]);
+    let short = Limits { timeout: Duration::from_secs(4), ..limits() };
+    assert_eq!(store.check(short).await, Err(Error::Timeout));
+    server.script().set(Vec::new());
+    assert_eq!(keys(&store).await, Vec::<String>::new());
 }
 
 #[tokio::test]

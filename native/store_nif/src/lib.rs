@@ -5,6 +5,7 @@
 //! - A request gets exactly one message `{tag, answer}`, or none after `store_cancel` has returned true. A request whose
 //!   handle is garbage collected is cancelled.
 //! - Values of options appear in no term, message or error.
+#![deny(unsafe_code)]
 
 mod answer;
 

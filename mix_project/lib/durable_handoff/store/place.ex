@@ -7,7 +7,8 @@ defmodule DurableHandoff.Store.Place do
 
   alias DurableHandoff.Host.StorageIdentity
 
-  @endpoints ~w(endpoint endpoint_url endpoint_url_s3 base_url)
+  # In the order of preference of the Rust crate object_store.
+  @endpoints ~w(endpoint_url_s3 endpoint endpoint_url base_url)
   @accounts ~w(account_name storage_account_name)
   @regions ~w(region default_region)
   @prefixes %{"s3" => "aws", "gs" => "google", "az" => "azure"}

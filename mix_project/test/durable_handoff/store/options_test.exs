@@ -1,6 +1,5 @@
 defmodule DurableHandoff.Store.OptionsTest do
   use ExUnit.Case, async: true
-  doctest DurableHandoff.Store.Options
 
   alias DurableHandoff.Store
   alias DurableHandoff.Store.Options

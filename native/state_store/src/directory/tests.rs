@@ -2,6 +2,7 @@ use super::*;
 use crate::backend::Backend;
 use crate::{Limits, Readback, Settings, Store, Write as Put};
 use std::sync::atomic::AtomicU32;
+use std::task::{Context, Waker};
 
 /// A store whose next syncs of a directory fail, as many as the number says.
 fn failing_store(root: &Path) -> (Store, Arc<AtomicU32>) {
@@ -106,6 +107,37 @@ async fn a_write_that_the_file_system_refuses_is_sent_again() {
     assert_eq!(failures.load(Ordering::Acquire), 0);
 }
 
+/// They wait for a lock that another process holds, or for a slow disk.
+#[test]
+fn a_heartbeat_does_not_wait_for_the_threads_of_writes_of_states() {
+    let root = tempfile::tempdir().expect("a directory");
+    let runtime = crate::shared_runtime().expect("threads");
+    let _here = runtime.enter();
+    let directory = Directory::open(root.path(), u64::MAX, false).expect("opened");
+    let bounds = Settings { urgent_keys: "__nodes/".to_owned(), ..Settings::default() };
+    let store = Store::over(Backend::Directory(Arc::clone(&directory)), String::new(), "file:///", &bounds);
+    let free = lock_of("__nodes/n");
+    let other = (0..LOCKS).filter(|number| *number != free);
+    let _held: Vec<File> = other.map(|number| directory.lock(number, &AtomicBool::new(false)).expect("free")).collect();
+    // One key for each lock: writers of one lock wait for one another without a thread.
+    let keys = (0..).map(|number| format!("k{number}"));
+    let mut locks = HashSet::from([free]);
+    let writes = keys.filter(|key| locks.insert(lock_of(key))).take(bounds.max_in_flight);
+    let mut writes: Vec<_> = writes
+        .map(|key| {
+            let store = store.clone();
+            Box::pin(async move { put(&store, &key, "1", Condition::Always).await })
+        })
+        .collect();
+    for write in &mut writes {
+        assert!(write.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    let write = Put { condition: Condition::Always, readback: Readback::AfterLostAnswer, keep: false };
+    let limits = Limits { timeout: Duration::from_secs(8), retries: 0 };
+    let written = runtime.block_on(store.put("__nodes/n", "1".into(), &write, limits));
+    assert!(written.is_ok(), "{written:?}");
+}
+
 /// The writer that created it may fail to sync it, and then a power cut would take the other one's object too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_another_writer_has_not_synced_yet_is_synced_before_a_write() {
@@ -208,6 +240,47 @@ async fn an_object_that_cannot_be_read_is_listed() {
     let listed: Vec<_> = listed.iter().map(|object| (object.key.as_str(), object.etag.as_str())).collect();
     assert_eq!(listed, [("large", etag.as_str()), ("loop", UNREADABLE), ("small", small.as_str())]);
     assert!(matches!(open(2).get("loop").await, Err(Error::Io { .. })));
+}
+
+/// Each walk reads the whole directory.
+#[tokio::test]
+async fn all_later_pages_of_a_listing_come_from_one_walk() {
+    let root = tempfile::tempdir().expect("a directory");
+    let directory = Directory::open(root.path(), u64::MAX, false).expect("opened");
+    let make = |name: &str| fs::write(directory.objects().join(name), "1").expect("made");
+    (0..6).for_each(|number| make(&format!("k{number}.json")));
+    let (mut listed, mut after) = (Vec::new(), None);
+    for page in 1.. {
+        let found = directory.list("", after, 1).await.expect("listed");
+        listed.extend(found.objects.into_iter().map(|object| object.key));
+        if page == 2 {
+            // The second page's walk was before that: what is new is not listed, what is gone neither.
+            make("k9.json");
+            fs::remove_file(directory.objects().join("k4.json")).expect("removed");
+        }
+        after = found.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, ["k0", "k1", "k2", "k3", "k5"]);
+    assert_eq!(directory.list("", None, 10).await.expect("listed").objects.len(), 6);
+}
+
+#[tokio::test]
+async fn a_listing_has_all_objects_made_before_it_began_also_when_another_one_is_under_way() {
+    let root = tempfile::tempdir().expect("a directory");
+    let directory = Directory::open(root.path(), u64::MAX, false).expect("opened");
+    let make = |name: &str| fs::write(directory.objects().join(name), "1").expect("made");
+    (0..5).for_each(|number| make(&format!("k{number}.json")));
+    let earlier = directory.list("", None, 1).await.expect("listed");
+    // It keeps what it has found for the page after `k1`.
+    directory.list("", earlier.next, 1).await.expect("listed");
+    make("k9.json");
+    let first = directory.list("", None, 2).await.expect("listed");
+    assert_eq!(first.next.as_deref(), Some("k1"));
+    let rest = directory.list("", first.next, 9).await.expect("listed");
+    assert_eq!(rest.objects.last().map(|object| &*object.key), Some("k9"));
 }
 
 #[test]

@@ -24,11 +24,12 @@ use crate::{Error, Settings};
 const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
 
 pub(crate) fn s3(bucket: &str, settings: &Settings) -> Result<Remote, Error> {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    for (key, value) in options::<AmazonS3ConfigKey>(settings)? {
+    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
+    for (key, value) in s3_config(variables(), settings)? {
         builder = builder.with_config(key, value);
     }
     builder = with_profile(builder, &Profile::of_environment(|name| std::env::var(name).ok())?)?;
+    check_keys(&builder)?;
     check_sts(&builder)?;
     let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
         .iter()
@@ -51,6 +52,36 @@ pub(crate) fn s3(bucket: &str, settings: &Settings) -> Result<Remote, Error> {
     Ok(Remote { custom_endpoint, deletes_atomically: is_aws, ..remote })
 }
 
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// The options, after the variables that they leave. An option also replaces variables of another name: the builder
+/// prefers `AWS_ENDPOINT_URL_S3` to every other endpoint, and a token belongs to the keys beside it.
+fn s3_config(
+    variables: impl Iterator<Item = (String, String)>,
+    settings: &Settings,
+) -> Result<Vec<(AmazonS3ConfigKey, String)>, Error> {
+    use AmazonS3ConfigKey as Key;
+    let options = options::<Key>(settings)?;
+    let given = |key: Key| options.iter().any(|(other, _)| *other == key);
+    let replaced = |key: Key| match key {
+        // The URL has it.
+        Key::Bucket => true,
+        Key::Endpoint | Key::S3Endpoint => given(Key::Endpoint) || given(Key::S3Endpoint),
+        Key::Region | Key::DefaultRegion => given(Key::Region) || given(Key::DefaultRegion),
+        Key::Token => given(Key::AccessKeyId) && given(Key::SecretAccessKey),
+        _ => false,
+    };
+    let mut config: Vec<(Key, String)> = variables
+        .filter(|(name, _)| name.starts_with("AWS_"))
+        .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value)))
+        .filter(|(key, _)| !replaced(*key))
+        .collect();
+    config.extend(options);
+    Ok(config)
+}
+
 /// Adds the settings that the builder does not have yet from the profile.
 fn with_profile(mut builder: AmazonS3Builder, profile: &Profile) -> Result<AmazonS3Builder, Error> {
     use AmazonS3ConfigKey as Key;
@@ -68,6 +99,23 @@ fn with_profile(mut builder: AmazonS3Builder, profile: &Profile) -> Result<Amazo
         builder = builder.with_config(Key::Endpoint, endpoint);
     }
     Ok(builder)
+}
+
+/// Such as a line break at the end of a file that a variable was set from. The client panics at one in a header.
+fn check_keys(builder: &AmazonS3Builder) -> Result<(), Error> {
+    use AmazonS3ConfigKey as Key;
+    let keys = [
+        ("access_key_id", Key::AccessKeyId),
+        ("secret_access_key", Key::SecretAccessKey),
+        ("session_token", Key::Token),
+    ];
+    let is_wrong = |key| builder.get_config_value(key).is_some_and(|value| value.contains(char::is_control));
+    match keys.iter().find(|(_, key)| is_wrong(key)) {
+        Some((name, _)) => {
+            Err(Error::Invalid { problem: format!("{name} has a line break or another control character") })
+        }
+        None => Ok(()),
+    }
 }
 
 /// The token of a web identity is sent to STS over TLS only. The exchange would fail with an error that names neither.
@@ -234,4 +282,41 @@ fn refused(settings: &Settings, error: &object_store::Error) -> Error {
         cause = inner.source();
     }
     Error::Invalid { problem: settings.redact(&problem) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
+        of.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn options_replace_variables_that_the_builder_would_prefer_and_leave_the_others() {
+        use AmazonS3ConfigKey as Key;
+        let variables = pairs(&[
+            ("AWS_ENDPOINT_URL_S3", "https://other.example"),
+            ("AWS_SESSION_TOKEN", "of other keys"),
+            ("AWS_REGION", "auto"),
+            ("AWS_BUCKET", "other"),
+        ]);
+        let builder = |options: &[(&str, &str)]| {
+            let settings = Settings { options: pairs(options), ..Settings::default() };
+            let config = s3_config(variables.iter().cloned(), &settings).expect("known options");
+            let builder = AmazonS3Builder::new().with_bucket_name("states");
+            let builder = config.into_iter().fold(builder, |builder, (key, value)| builder.with_config(key, value));
+            let keys = [Key::S3Endpoint, Key::Endpoint, Key::Token, Key::Region, Key::Bucket];
+            keys.map(|key| builder.get_config_value(&key))
+        };
+        let value = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            builder(&[("endpoint", "https://own.example"), ("access_key_id", "k"), ("secret_access_key", "s")]),
+            [None, value("https://own.example"), None, value("auto"), value("states")]
+        );
+        assert_eq!(
+            builder(&[("default_region", "eu")]),
+            [value("https://other.example"), None, value("of other keys"), value("eu"), value("states")]
+        );
+    }
 }

@@ -4,12 +4,14 @@
 //! check the condition first and write later. Only a race of requests reveals the latter.
 //!
 //! Guarantees
-//! - Each proof writes under a key of its own, and deletes it.
+//! - Each proof writes under a key of its own, and deletes it. Up to two seconds of its time, at most a quarter, are
+//!   kept for that.
 //! - A proof that succeeds counts for an hour, for all stores of this process with the same URL and options. Those that ask at the
 //!   same time wait for the one under way.
 //! - A failure has a cause: [`Flaw`].
 //!
-//! It takes twenty requests at most where nothing fails, in about ten round trips.
+//! It takes twenty requests at most where nothing fails, in about ten round trips, and four more where etags have to be
+//! sent in their other form.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -60,8 +62,8 @@ impl Identity {
     }
 }
 
-/// Proves the store, unless that was done within the last hour.
-pub(crate) async fn ensure(store: &Store, identity: &Identity, limits: Limits) -> Result<(), Error> {
+/// Proves the store, unless that was done within the last hour. `began`: since when the time of `limits` runs.
+pub(crate) async fn ensure(store: &Store, identity: &Identity, limits: Limits, began: Instant) -> Result<(), Error> {
     let entry = {
         let mut proven = PROVEN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
         // Drops entries that are too old and have no proof under way.
@@ -78,7 +80,7 @@ pub(crate) async fn ensure(store: &Store, identity: &Identity, limits: Limits) -
         return Ok(());
     }
     let limits = Limits { retries: limits.retries.max(MIN_RETRIES), ..limits };
-    let flipped = prove(store, limits).await?;
+    let flipped = prove(store, limits, began).await?;
     *entry = Some(Proven { at: Instant::now(), flipped });
     Ok(())
 }
@@ -88,10 +90,16 @@ fn holds(entry: &Option<Proven>) -> bool {
 }
 
 /// Whether etags have to be sent in their other form.
-async fn prove(store: &Store, limits: Limits) -> Result<bool, Error> {
+async fn prove(store: &Store, limits: Limits, began: Instant) -> Result<bool, Error> {
     let key = format!("{PREFIX}{}", nonce());
     let proof = Proof { store, key: &key, limits };
-    let result = proof.run().await;
+    let left = limits.timeout.saturating_sub(began.elapsed());
+    // Another proof of the store has used the time.
+    if left < CLEARING {
+        return Err(Error::Timeout);
+    }
+    let result = tokio::time::timeout(left.saturating_sub(CLEARING.min(left / 4)), proof.run()).await;
+    let result = result.unwrap_or(Err(Error::Timeout));
     if result.is_err() {
         // A store that refused the proof may refuse the deletion as well; then an object of a few bytes
         // stays. The time limit keeps the deletion from delaying the report of the flaw.
