@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use state_store::{Error, Object};
 
-use crate::object::{Heartbeat, Server};
+use crate::object::{self, Heartbeat, Server};
 use crate::{MAX_FINDINGS, MAX_HEARTBEAT_AGE_MS};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -83,75 +84,123 @@ impl Report {
     }
 }
 
-/// The state of an audit. Orphans are known only at the end, when all heartbeats were read.
+/// The state of an audit. Findings are known only at the end, when all heartbeats were read.
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
-    servers: u64,
-    by_status: BTreeMap<String, u64>,
-    by_owner: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Servers that cannot become a finding.
+    counted: Counts,
+    /// The others: those that run, and those that are reserved.
+    open: BTreeMap<String, Server>,
     heartbeats: BTreeMap<String, Heartbeat>,
-    reserved: BTreeMap<String, (String, i64)>,
-    running: BTreeMap<String, (String, Option<i64>, bool)>,
     unreadable: BTreeMap<String, String>,
 }
 
-impl Collector {
-    pub(crate) fn unreadable(&mut self, key: String, why: String) {
-        self.unreadable.insert(key, why);
-    }
+#[derive(Debug, Default)]
+struct Counts {
+    servers: u64,
+    by_status: BTreeMap<String, u64>,
+    by_owner: BTreeMap<String, BTreeMap<String, u64>>,
+}
 
-    pub(crate) fn heartbeat(&mut self, node: &str, read: Result<Heartbeat, String>) {
-        match read {
-            Ok(heartbeat) => {
-                self.heartbeats.insert(node.to_owned(), heartbeat);
-            }
-            Err(why) => self.unreadable(format!("{}{node}", crate::NODES), why),
-        }
-    }
-
-    pub(crate) fn server(&mut self, key: String, read: Result<Server, String>) {
-        let server = match read {
-            Ok(server) => server,
-            Err(why) => return self.unreadable(key, why),
-        };
+impl Counts {
+    fn add(&mut self, server: &Server) {
         self.servers += 1;
         *self.by_status.entry(server.status.clone()).or_default() += 1;
         let owner = server.node.clone().unwrap_or_else(|| "-".to_owned());
         *self.by_owner.entry(owner).or_default().entry(server.status.clone()).or_default() += 1;
-        if let Some((node, Some(until))) = server.reservation {
-            self.reserved.insert(key.clone(), (node, until));
-        }
-        if let ("running", Some(node)) = (server.status.as_str(), server.node) {
-            self.running.insert(key, (node, server.node_ref, server.permanent));
+    }
+}
+
+impl Collector {
+    /// Takes an object that was read, in place of what was read of it before. `nodes` is the prefix of heartbeats.
+    pub(crate) fn take(&mut self, nodes: &str, key: String, answer: Result<Object, Error>) {
+        self.open.remove(&key);
+        self.unreadable.remove(&key);
+        let body = match answer {
+            Ok(object) => Ok(object.body),
+            // The object was deleted after it was listed.
+            Err(Error::NotFound) => return,
+            Err(error) => Err(error.to_string()),
+        };
+        let read = match key.strip_prefix(nodes) {
+            Some(node) => body.and_then(|body| object::heartbeat(&body)).map(|heartbeat| {
+                self.heartbeats.insert(node.to_owned(), heartbeat);
+            }),
+            None => body.and_then(|body| object::server(&body)).map(|server| self.server(&key, server)),
+        };
+        if let Err(why) = read {
+            self.unreadable.insert(key, why);
         }
     }
 
-    pub(crate) fn report(self, now_ms: i64) -> Report {
-        let heartbeats = &self.heartbeats;
-        let orphans = self.running.into_iter().filter_map(|(key, (node, node_ref, permanent))| {
-            let why = gone(heartbeats.get(&node), node_ref, now_ms)?;
-            Some(Orphan { key, node, permanent, why })
+    fn server(&mut self, key: &str, server: Server) {
+        if owner(&server).is_some() || reserved(&server).is_some() {
+            self.open.insert(key.to_owned(), server);
+        } else {
+            self.counted.add(&server);
+        }
+    }
+
+    /// The keys of the servers that would be findings by what was read so far.
+    pub(crate) fn suspects(&self, now_ms: i64) -> Vec<String> {
+        let is_suspect = |(_, server): &(&String, &Server)| {
+            self.why_orphan(server, now_ms).is_some() || outlived(server, now_ms).is_some()
+        };
+        self.open.iter().filter(is_suspect).map(|(key, _)| key.clone()).collect()
+    }
+
+    pub(crate) fn report(mut self, now_ms: i64) -> Report {
+        let open = std::mem::take(&mut self.open);
+        open.values().for_each(|server| self.counted.add(server));
+        let orphans = open.iter().filter_map(|(key, server)| {
+            let (node, why) = self.why_orphan(server, now_ms)?;
+            Some(Orphan { key: key.clone(), node: node.to_owned(), permanent: server.permanent, why })
         });
-        let outlived = self.reserved.into_iter().filter_map(|(key, (node, until))| {
-            let outlived_ms = now_ms.saturating_sub(until);
-            (outlived_ms > 0).then_some(Reservation { key, node, outlived_ms })
+        let reservations = open.iter().filter_map(|(key, server)| {
+            let (node, outlived_ms) = outlived(server, now_ms)?;
+            Some(Reservation { key: key.clone(), node: node.to_owned(), outlived_ms })
         });
+        let (orphans, outlived_reservations) = (findings(orphans), findings(reservations));
         let unreadable = self.unreadable.into_iter().map(|(key, why)| Unreadable { key, why });
-        let nodes = heartbeats.iter().map(|(name, heartbeat)| {
-            let heartbeat_age_ms = now_ms.saturating_sub(heartbeat.at_ms);
+        let nodes = self.heartbeats.iter().map(|(name, heartbeat)| {
+            // One that was read again can be younger than the audit.
+            let heartbeat_age_ms = now_ms.saturating_sub(heartbeat.at_ms).max(0);
             let fresh = heartbeat_age_ms <= MAX_HEARTBEAT_AGE_MS;
             Node { name: name.clone(), heartbeat_age_ms, fresh, draining: heartbeat.draining }
         });
         Report {
-            servers: self.servers,
-            by_status: self.by_status,
-            by_owner: self.by_owner,
+            servers: self.counted.servers,
+            by_status: self.counted.by_status,
+            by_owner: self.counted.by_owner,
             nodes: nodes.collect(),
-            outlived_reservations: findings(outlived),
-            orphans: findings(orphans),
+            outlived_reservations,
+            orphans,
             unreadable: findings(unreadable),
         }
     }
+
+    fn why_orphan<'s>(&self, server: &'s Server, now_ms: i64) -> Option<(&'s str, Gone)> {
+        let node = owner(server)?;
+        Some((node, gone(self.heartbeats.get(node), server.node_ref, now_ms)?))
+    }
+}
+
+/// The node on which a server is recorded as running.
+fn owner(server: &Server) -> Option<&str> {
+    server.node.as_deref().filter(|_| server.status == "running")
+}
+
+/// The node that a server is reserved for, and until when, if that is known.
+fn reserved(server: &Server) -> Option<(&str, i64)> {
+    let (node, until) = server.reservation.as_ref()?;
+    Some((node, (*until)?))
+}
+
+/// The node of an expired reservation, and the milliseconds since it expired.
+fn outlived(server: &Server, now_ms: i64) -> Option<(&str, i64)> {
+    let (node, until) = reserved(server)?;
+    let outlived_ms = now_ms.saturating_sub(until);
+    (outlived_ms > 0).then_some((node, outlived_ms))
 }
 
 fn gone(heartbeat: Option<&Heartbeat>, node_ref: Option<i64>, now_ms: i64) -> Option<Gone> {

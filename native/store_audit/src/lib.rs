@@ -5,6 +5,8 @@
 //! - An object that cannot be read is a finding, not a failure. Only a listing that fails ends the audit.
 //! - Bounded: [`READS_AT_A_TIME`] objects in memory, and [`MAX_FINDINGS`] findings of a kind with their keys.
 //!   The counts are complete.
+//! - A server that would be a finding is read once more at the end, after all heartbeats: it may have moved since, and
+//!   nodes may have come or gone.
 //!
 //! The result is a snapshot: a server that moves during the audit is seen at its old or its new place.
 //!
@@ -20,11 +22,9 @@ pub mod findings;
 pub mod object;
 mod table;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use state_store::{Error, Limits, Store};
-use tokio::sync::Semaphore;
+use state_store::{Error, Limits, Object, Store};
 use tokio::task::JoinSet;
 
 use findings::{Collector, Report};
@@ -58,40 +58,73 @@ pub async fn audit(
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, Error> {
     let nodes = format!("{prefix}{NODES}");
-    let turns = Arc::new(Semaphore::new(READS_AT_A_TIME));
     let mut found = Collector::default();
     let mut far = Progress { listed: 0, read: 0, complete: false };
-    let mut after = None;
-    loop {
-        let page = store.list(prefix, after, PAGE, LIMITS).await?;
-        let mut reads = JoinSet::new();
-        for listed in page.objects {
-            far.listed += 1;
-            let (store, turns) = (store.clone(), Arc::clone(&turns));
-            reads.spawn(async move {
-                // The semaphore is never closed.
-                let _turn = turns.acquire().await;
-                let read = store.get(&listed.key, true, LIMITS).await;
-                (listed.key, read)
-            });
-        }
-        while let Some(read) = reads.join_next().await {
-            let Ok((key, answer)) = read else { continue };
+    let mut pages = Pages::of(store, prefix);
+    while let Some(keys) = pages.next().await? {
+        far.listed += keys.len() as u64;
+        read(store, keys, |key, answer| {
             far.read += 1;
             progress(far);
-            match (key.strip_prefix(&nodes), answer) {
-                // The object was deleted after it was listed.
-                (_, Err(Error::NotFound)) => {}
-                (_, Err(error)) => found.unreadable(key, error.to_string()),
-                (Some(node), Ok(object)) => found.heartbeat(node, object::heartbeat(&object.body)),
-                (None, Ok(object)) => found.server(key, object::server(&object.body)),
-            }
+            found.take(&nodes, key, answer);
+        })
+        .await;
+    }
+    if !found.suspects(now_ms).is_empty() {
+        let mut pages = Pages::of(store, &nodes);
+        while let Some(keys) = pages.next().await? {
+            read(store, keys, |key, answer| found.take(&nodes, key, answer)).await;
         }
-        after = page.next;
-        far.complete = after.is_none();
-        progress(far);
-        if far.complete {
-            return Ok(found.report(now_ms));
+        read(store, found.suspects(now_ms), |key, answer| found.take(&nodes, key, answer)).await;
+    }
+    far.complete = true;
+    progress(far);
+    Ok(found.report(now_ms))
+}
+
+/// The pages of a listing.
+struct Pages<'a> {
+    store: &'a Store,
+    prefix: &'a str,
+    after: Option<String>,
+    ended: bool,
+}
+
+impl<'a> Pages<'a> {
+    fn of(store: &'a Store, prefix: &'a str) -> Self {
+        Pages { store, prefix, after: None, ended: false }
+    }
+
+    /// The keys of the next page.
+    async fn next(&mut self) -> Result<Option<Vec<String>>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        let page = self.store.list(self.prefix, self.after.take(), PAGE, LIMITS).await?;
+        (self.ended, self.after) = (page.next.is_none(), page.next);
+        Ok(Some(page.objects.into_iter().map(|object| object.key).collect()))
+    }
+}
+
+/// Reads these objects, [`READS_AT_A_TIME`] at a time.
+async fn read(store: &Store, keys: Vec<String>, mut take: impl FnMut(String, Result<Object, Error>)) {
+    let mut keys = keys.into_iter();
+    let mut reads = JoinSet::new();
+    loop {
+        while reads.len() < READS_AT_A_TIME
+            && let Some(key) = keys.next()
+        {
+            let store = store.clone();
+            reads.spawn(async move {
+                let answer = store.get(&key, true, LIMITS).await;
+                (key, answer)
+            });
+        }
+        match reads.join_next().await {
+            Some(Ok((key, answer))) => take(key, answer),
+            // A read that panicked.
+            Some(Err(_panicked)) => {}
+            None => return,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The audit over objects recorded from DurableServer's own backend (`test/vectors/envelope.json`).
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use base64::Engine;
@@ -96,6 +98,47 @@ async fn running_servers_of_a_silent_stale_or_restarted_node_are_orphans() {
     let found = run(&store, TTL).await.orphans;
     assert_eq!((found.count, found.first[0].why), (9, Gone::Restarted));
     assert_eq!(found.first.iter().filter(|orphan| !orphan.permanent).count(), 3);
+}
+
+/// A server that is recorded as running on that node.
+fn owned(node: &str) -> Vec<u8> {
+    let mut meta = vec![131, 116, 0, 0, 0, 2];
+    for (name, value) in [("status", "running"), ("node_str", node)] {
+        for text in [name, value] {
+            meta.extend([119, u8::try_from(text.len()).unwrap()]);
+            meta.extend(text.as_bytes());
+        }
+    }
+    json!({"vsn": 1, "state": {}, "meta": STANDARD.encode(meta)}).to_string().into_bytes()
+}
+
+/// A store in memory waits for nothing.
+fn at_once<T>(request: impl Future<Output = T>) -> T {
+    match pin!(request).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("a store in memory waits"),
+    }
+}
+
+/// As in a rolling deploy: an audit of many servers takes minutes.
+#[tokio::test]
+async fn a_node_that_starts_and_a_server_that_leaves_a_node_during_the_audit_are_no_findings() {
+    let store = Store::open("memory:", &Settings::default()).unwrap();
+    put(&store, "x/__nodes/stays@vm", heartbeat(TTL, 0)).await;
+    put(&store, "x/on_a_new_node", owned("new@vm")).await;
+    put(&store, "x/on_an_old_node", owned("old@vm")).await;
+    put(&store, "x/lost", owned("lost@vm")).await;
+    let deployed = |progress: Progress| {
+        if progress.read == 4 && !progress.complete {
+            at_once(put(&store, "x/__nodes/new@vm", heartbeat(TTL, 0)));
+            at_once(put(&store, "x/on_an_old_node", owned("stays@vm")));
+        }
+    };
+    let report = audit(&store, "x/", TTL, deployed).await.unwrap();
+    let orphans: Vec<_> = report.orphans.first.iter().map(|orphan| orphan.key.as_str()).collect();
+    assert_eq!((orphans, report.servers), (vec!["x/lost"], 3));
+    let owners: Vec<_> = report.by_owner.keys().map(String::as_str).collect();
+    assert_eq!(owners, ["lost@vm", "new@vm", "stays@vm"]);
 }
 
 #[tokio::test]
