@@ -78,7 +78,8 @@
 //!
 //! *Earlier measurements* ([`Learnt`]) of an earlier drain, or of the store before the first server is
 //! stopped, are where the search starts. They are trusted only if the first attempts take about as long as
-//! they say.
+//! they say. If the first attempts take longer than those at the next higher limit, they were of a cold start. What
+//! they have shown is dropped then, and a limit that may be that of a small store is measured again.
 //!
 //! *Refusals.* `overload` halves the limit when more requests than usual are refused, and restores it if that
 //! has no effect.
@@ -183,7 +184,6 @@ pub struct Limiter {
     /// The most attempts in flight, with those that hang.
     room: u32,
     flight: Flight,
-    highest: u32,
     knee: Knee,
     overloads: Overloads,
     recent: Recent,
@@ -208,7 +208,6 @@ impl Limiter {
             ceiling,
             room: ceiling,
             flight: Flight::default(),
-            highest: 0,
             knee: Knee::new(ceiling, learnt),
             overloads: Overloads::default(),
             recent: Recent::default(),
@@ -255,11 +254,6 @@ impl Limiter {
         self.flight.in_flight()
     }
 
-    /// The highest number of attempts in flight so far.
-    pub fn highest(&self) -> u32 {
-        self.highest
-    }
-
     /// The number of attempts that may start now.
     pub fn available(&self) -> u32 {
         let beside = self.flight.overdue().saturating_add(self.canaries);
@@ -279,7 +273,6 @@ impl Limiter {
             self.knee.rested(&self.flight);
         }
         let permit = self.flight.start(now);
-        self.highest = self.highest.max(self.in_flight());
         self.quiet_since = now;
         permit
     }

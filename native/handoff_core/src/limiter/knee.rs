@@ -13,10 +13,12 @@
 //!     Measure ◄─ cold start ──┐   Learnt ── slower, twice ─► Drop
 //!        │                    │      │
 //!        │ together: to 10    │      ├─ as before, with a knee ─► Hold
-//!        │ apart: to 4        │      └─ as before, without one ─┐
+//!        │ apart: to 4        │      ├─ faster, with a low knee ─► as after Measure
+//!        │                    │      └─ as before, without one ─┐
 //!        ▼                    │                                 ▼
 //!      Climb ─────────────────┴──────────────────────────────► Climb
 //!        │   no queue, or short attempts: the next step up, Climb; at the ceiling, Hold
+//!        │   faster than at a lower limit of a few, which was a cold start: Learnt, at that limit again
 //!        │   a queue: Hold at the knee; below the first limits, Drop
 //!        ▼
 //!      Hold ── as before: Hold; a probe is due: Climb or Drop

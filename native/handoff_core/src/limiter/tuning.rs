@@ -48,8 +48,8 @@ pub(super) const HALVE: f64 = 0.5;
 /// The lowest factor of a single step down, however high the latency is.
 pub(super) const QUARTER: f64 = 0.25;
 
-/// A learnt limit counts as confirmed up to this ratio of the latencies. It allows for processors that are
-/// busier than before.
+/// A learnt limit counts as confirmed up to this ratio of the latencies, and a learnt knee down to its inverse. It
+/// allows for processors that are busier, or less busy, than before.
 pub(super) const SAME: f64 = 1.5;
 
 /// Stores that serve fewer requests than this at a time count as small.

@@ -32,6 +32,13 @@ impl Knee {
         let noise = 2.0 * self.doubt.change(measure, measure, 1.0).noise;
         let long = measure.is_long();
         let pauses = long && latency < LONG;
+        // The store is faster than it was then, so its knee is elsewhere.
+        let outdated = knee && !long && ratio < 1.0 / (SAME + noise);
+        if outdated && self.limit < START {
+            self.doubt.looked();
+            return self.first(measure, flight);
+        }
+        let knee = knee && !outdated;
         if ratio <= if long { PAUSES } else { SAME + noise } {
             self.doubt.looked();
             if !knee && self.limit < FEW && !pauses {
@@ -67,7 +74,8 @@ impl Knee {
     ) {
         let change = self.doubt.change(flat, measure, f64::from(self.limit) / f64::from(from));
         let long = measure.is_long() && flat.is_long();
-        if blind && !long && (change.was_cold() || flat.is_unlike(measure)) {
+        let cold = !long && change.was_cold();
+        if blind && !long && (cold || flat.is_unlike(measure)) {
             return self.again(Stage::Measure, flight);
         }
         // With so few attempts, a second look would take longer than it is worth.
@@ -80,7 +88,11 @@ impl Knee {
             if self.limit == self.ceiling {
                 return self.hold(self.limit, Some(measure), flight);
             }
-            let flat = flat.pooled(measure);
+            if cold && self.limit < FEW && !self.is_short() {
+                // The lower limit may be the knee of a small store, so it is measured again.
+                return self.enter(Stage::Learnt { latency: measure.latency, knee: false }, from, flight);
+            }
+            let flat = if cold { measure } else { flat.pooled(measure) };
             if few && !long {
                 return self.climb_by(OPEN / f64::from(self.limit), flat, CAREFUL_STEPS - 1, false, flight);
             }
