@@ -75,6 +75,10 @@ defmodule DurableHandoff.Native do
   @spec engine_end_within(engine(), now_us :: integer(), span_us :: non_neg_integer()) :: :ok | {:error, term()}
   def engine_end_within(_engine, _now_us, _span_us), do: missing()
 
+  # A rebalance starts nothing more; a drain goes on.
+  @spec engine_coordinator_lost(engine(), now_us :: integer()) :: :ok | {:error, term()}
+  def engine_coordinator_lost(_engine, _now_us), do: missing()
+
   @spec engine_progress(engine()) :: map() | {:error, :busy}
   def engine_progress(_engine), do: missing()
 
@@ -93,9 +97,9 @@ defmodule DurableHandoff.Native do
   @spec reasons() :: [{atom(), 1..254}]
   def reasons, do: missing()
 
-  # Why a rebalance moves nothing.
-  @spec idles() :: [atom()]
-  def idles, do: missing()
+  # The words of a progress and of a report that are not reasons, by field.
+  @spec words() :: %{idle: [atom()], ended: [atom()], waits_for: [atom()]}
+  def words, do: missing()
 
   # The defaults of a drain's configuration, and the ranges of its numbers.
   @spec config() :: {map(), [{name :: String.t(), low :: non_neg_integer(), high :: pos_integer()}]}

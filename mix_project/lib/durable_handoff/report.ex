@@ -42,7 +42,11 @@ defmodule DurableHandoff.Report do
               module_missing state_not_stored not_storable kept moved_lately)a
 
   # Why a rebalance moves nothing, or nothing more (native/handoff_core/src/balance.rs).
-  @idles ~w(within_tolerance too_few_servers no_target node_draining deploy_in_progress unknown_release unknown_load)a
+  @idles ~w(within_tolerance too_few_servers no_target node_draining deploy_in_progress unknown_release unknown_load
+            coordinator_lost)a
+
+  # How a drain ends (native/handoff_core/src/report.rs).
+  @endings ~w(done deadline failures cancelled)a
 
   # The fields of the engine's own report that have the same value or the same unit here.
   @of_engine ~w(total moved left retried gap_us duration_us concurrency attempts failures ended)a
@@ -98,7 +102,7 @@ defmodule DurableHandoff.Report do
           concurrency: %{last: non_neg_integer(), highest: non_neg_integer()},
           attempts: non_neg_integer(),
           failures: non_neg_integer(),
-          ended: :done | :deadline | :failures | :cancelled,
+          ended: unquote(DurableHandoff.Schema.union(@endings)),
           goal: :drain | :move | :rebalance,
           balance: nil | balance(),
           executor: :embedded | {:node, node()},
@@ -116,6 +120,13 @@ defmodule DurableHandoff.Report do
   def to_move(%__MODULE__{} = report),
     do: report.total - (report.left |> Map.take(@not_to_move) |> Map.values() |> Enum.sum())
 
+  @doc false
+  # How many servers above its share the node has kept, without those that have ended by themselves: only servers that
+  # began to move are found to have ended.
+  @spec above_share(t()) :: integer()
+  def above_share(%__MODULE__{balance: %{excess: excess}} = report),
+    do: excess - report.moved - Map.get(report.left, :gone, 0)
+
   @doc "Every reason why a server may be left."
   @spec reasons() :: [reason()]
   def reasons, do: @reasons
@@ -124,6 +135,11 @@ defmodule DurableHandoff.Report do
   # Every reason why a rebalance moves nothing.
   @spec idles() :: [idle()]
   def idles, do: @idles
+
+  @doc false
+  # Every way in which a drain ends.
+  @spec endings() :: [atom()]
+  def endings, do: @endings
 
   @doc false
   # The report of a drain from the engine's, which has only the servers that the policy lets move. `about` has the
@@ -157,7 +173,7 @@ defmodule DurableHandoff.Report do
       [
         "rebalance: moved #{report.moved} of #{balance.excess} above this node's share",
         report.moved > 0 && " in #{DurableHandoff.Log.seconds(report.duration_ms)} to #{counts(report.targets)}",
-        balance.excess - report.moved > 0 && could_not_move(Map.drop(report.left, [:kept, :gone])),
+        DurableHandoff.Report.above_share(report) > 0 && could_not_move(Map.drop(report.left, [:kept, :gone])),
         balance.idle && "; idle: #{balance.idle}",
         report.moved > 0 && "; now " <> Enum.map_join(balance.after, ", ", &"#{&1.name} #{&1.servers}"),
         report.ended != :done && "; ended early: #{report.ended}",
@@ -197,8 +213,10 @@ defmodule DurableHandoff.Report do
 
     defp executor(%{executor: {:node, name}}), do: "; coordinated by #{name}"
 
-    defp executor(%{executors_lost: [_ | _] = lost}),
-      do: "; went on without #{Enum.map_join(lost, ", ", fn {name, _reason} -> name end)}"
+    defp executor(%{executors_lost: [_ | _] = lost} = report) do
+      how = if report.balance && report.balance.idle == :coordinator_lost, do: "lost", else: "went on without"
+      "; #{how} #{Enum.map_join(lost, ", ", fn {name, _reason} -> name end)}"
+    end
 
     defp executor(_embedded), do: false
 

@@ -5,7 +5,7 @@ defmodule DurableHandoff.NativeTest do
   import DurableHandoff.EngineTerms, only: [view: 1]
   import DurableHandoff.OwnDirectory
 
-  alias DurableHandoff.{Codec, EngineTerms, Native, NativeError, Options, Report, Store}
+  alias DurableHandoff.{Codec, Drain, EngineTerms, Native, NativeError, Options, Report, Store}
   alias DurableHandoff.Native.Library
 
   @source %{name: "a@h", started_at_ms: nil, generation: nil, region: nil}
@@ -54,7 +54,11 @@ defmodule DurableHandoff.NativeTest do
     end
 
     assert Enum.map(Native.reasons(), fn {reason, _code} -> reason end) == Report.reasons()
-    assert Native.idles() == Report.idles()
+  end
+
+  test "the words of a progress and of a report equal those of the engine" do
+    words = %{idle: Report.idles(), ended: Report.endings(), waits_for: Drain.Progress.waits_for()}
+    assert Native.words() == words
   end
 
   test "one drain of one server, step by step" do

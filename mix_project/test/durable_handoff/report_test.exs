@@ -1,8 +1,10 @@
 defmodule DurableHandoff.ReportTest do
   use ExUnit.Case, async: true
-  doctest DurableHandoff.Drain.Progress
 
-  alias DurableHandoff.Report
+  @moduletag :capture_log
+
+  alias DurableHandoff.Drainer.Announcement
+  alias DurableHandoff.{LogEvents, Report}
 
   @engine %{
     total: 500,
@@ -55,6 +57,19 @@ defmodule DurableHandoff.ReportTest do
 
     assert to_string(plan) =~ "moved_lately 20"
     refute to_string(plan) =~ "kept"
+  end
+
+  test "a rebalance has nothing left to move when a server above the share has ended by itself" do
+    balance = %{idle: nil, excess: 5, before: [], after: []}
+    ended = %{@engine | total: 10, moved: 4, left: %{kept: 5, gone: 1}, failures: 0, ended: :done}
+    report = ended |> Map.put(:balance, balance) |> report(goal: :rebalance, moved_lately: 3)
+    refute to_string(report) =~ "could not move"
+    announce = fn report -> LogEvents.collect(fn -> Announcement.rebalanced(Sup, {:ok, report}) end) end
+    assert {:ok, [{:info, :rebalance_ended, %{report: ^report}}]} = announce.(report)
+
+    fewer = %{report | moved: 3}
+    assert to_string(fewer) =~ "could not move: moved_lately 3"
+    assert {:ok, [{:warning, :rebalance_ended, %{report: ^fewer}}]} = announce.(fewer)
   end
 
   test "each server is counted once, also those that the policy excludes" do

@@ -53,11 +53,13 @@ pub enum Idle {
     UnknownRelease,
     /// The view does not have the source's number of servers, or has numbers older than [`MAX_COUNT_AGE_MS`].
     UnknownLoad,
+    /// The Rust node that coordinated the rebalance was lost.
+    CoordinatorLost,
 }
 
 impl Idle {
     /// Every value.
-    pub const ALL: [Idle; 7] = [
+    pub const ALL: [Idle; 8] = [
         Idle::WithinTolerance,
         Idle::TooFewServers,
         Idle::NoTarget,
@@ -65,6 +67,7 @@ impl Idle {
         Idle::DeployInProgress,
         Idle::UnknownRelease,
         Idle::UnknownLoad,
+        Idle::CoordinatorLost,
     ];
 
     /// The name, the same in every language.
@@ -77,6 +80,7 @@ impl Idle {
             Idle::DeployInProgress => "deploy_in_progress",
             Idle::UnknownRelease => "unknown_release",
             Idle::UnknownLoad => "unknown_load",
+            Idle::CoordinatorLost => "coordinator_lost",
         }
     }
 }

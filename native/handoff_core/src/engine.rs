@@ -52,7 +52,7 @@ use crate::view::ClusterView;
 
 use classes::classify;
 use rebalance::Rebalance;
-use server::{Fate, Server, Stage};
+use server::{Fate, Server};
 
 /// The assumed duration of an attempt before any has finished: four round trips to an object store in the
 /// same region.
@@ -102,7 +102,7 @@ pub struct Engine {
     /// Servers that are neither pending nor decided: at most those that are in flight, displaced, stopping or
     /// waiting.
     active: BTreeMap<ServerId, Server>,
-    /// Displaced servers, the longest displaced first.
+    /// Displaced servers, the longest displaced first, and running ones that may be stopped now.
     displaced: BTreeSet<(Micros, ServerId)>,
     cooldowns: Cooldowns,
     unserved: Unserved,
@@ -205,7 +205,6 @@ impl Engine {
         match self.phase {
             Phase::Running => {
                 self.pending.reconsider();
-                self.leave_replaced();
                 self.retry_untouched(now);
                 waits = self.start_displaced(now, others, shared, &mut actions);
                 waits = waits.or(self.start_pending(now, shared, &mut actions));
@@ -270,18 +269,20 @@ impl Engine {
             }
             Event::Cancel => self.phase = Phase::Settling(Ended::Cancelled),
             Event::EndWithin(span) => self.deadline = self.deadline.min(now + span),
+            Event::CoordinatorLost => self.coordinator_lost(),
         }
         Ok(())
     }
 
     /// The current progress of the drain.
     pub fn progress(&self, shared: &Shared) -> Progress {
-        let waiting = self.active.values().filter(|server| matches!(server.stage, Stage::Untouched { .. })).count();
+        let waiting = self.active.values().filter(|server| server.ready().is_some()).count();
+        let running = self.active.values().filter(|server| server.waits_running()).count();
         Progress {
             total: self.fates.len() as u64,
-            pending: if self.is_over() { 0 } else { (self.pending.len() + waiting) as u64 },
+            pending: if self.is_over() { 0 } else { (self.pending.len() + running) as u64 },
             in_flight: self.tally.in_flight,
-            displaced: self.displaced.len() as u64,
+            displaced: (waiting - running) as u64,
             stopping: self.tally.stopping,
             moved: self.tally.moved,
             left: self.tally.left.values().sum(),
@@ -374,7 +375,8 @@ impl Engine {
 
     /// The phase of a drain that is not ending: waiting for a target, or running.
     fn wait_for_target(&mut self, now: Micros) -> Phase {
-        if self.pending.is_empty() || self.moves_left() == 0 || self.placement.any_target(&self.config) {
+        let none_waits = self.pending.is_empty() && !self.active.values().any(Server::waits_running);
+        if none_waits || self.moves_left() == 0 || self.placement.any_target(&self.config) {
             self.without_target = None;
             return Phase::Running;
         }

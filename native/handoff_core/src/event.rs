@@ -94,6 +94,9 @@ pub enum Event {
     /// The drain ends after this time at the latest. An earlier deadline stays.
     #[cfg_attr(feature = "serde", serde(skip))]
     EndWithin(Micros),
+    /// The Rust node that decided is lost. A rebalance starts nothing more; a drain goes on.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    CoordinatorLost,
 }
 
 /// An order, for the caller.

@@ -85,6 +85,12 @@ impl Reason {
             Reason::MovedLately => "moved_lately",
         }
     }
+
+    /// Whether a server that was left for this reason was to move. The others stay by policy, as part of their
+    /// node's share or because they have just arrived, or have ended by themselves.
+    pub const fn was_to_move(self) -> bool {
+        !matches!(self, Reason::Excluded | Reason::Kept | Reason::MovedLately | Reason::Gone)
+    }
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ impl WaitsFor {
 pub struct Progress {
     /// All servers.
     pub total: u64,
-    /// Servers that run at the source and have not been tried.
+    /// Servers that run at the source and wait for an attempt, the first or another one.
     pub pending: u64,
     /// In an attempt.
     pub in_flight: u64,
@@ -156,6 +156,14 @@ pub struct Balance {
     pub after: Vec<NodeShare>,
 }
 
+impl Balance {
+    /// How many servers the source should move, without those of `left` that have ended by themselves: only servers that
+    /// began to move are found to have ended.
+    pub fn to_move(&self, left: &BTreeMap<Reason, u64>) -> u64 {
+        self.excess.saturating_sub(left.get(&Reason::Gone).copied().unwrap_or(0))
+    }
+}
+
 /// The summary of a drain.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -194,4 +202,16 @@ pub struct Report {
     /// Only in the report of a rebalance.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub balance: Option<Balance>,
+}
+
+impl Report {
+    /// How many servers were to move, in a rebalance those above the node's share, without those that have ended by
+    /// themselves.
+    pub fn to_move(&self) -> u64 {
+        let left = |(reason, count): (&Reason, &u64)| if reason.was_to_move() { 0 } else { *count };
+        match &self.balance {
+            Some(balance) => balance.to_move(&self.left),
+            None => self.left.iter().map(left).fold(self.total, u64::saturating_sub),
+        }
+    }
 }

@@ -314,46 +314,6 @@ fn servers_that_the_leader_of_a_rebalance_leaves_running_are_not_counted_as_move
 }
 
 #[test]
-fn a_takeover_moves_no_server_in_place_of_those_that_the_leader_of_a_rebalance_has_replaced() {
-    let specs: Vec<_> = (0..30).map(|id| spec(u32::from(id >= 3), i32::from(id >= 3))).collect();
-    // The share is 16.3. a@h lacks more than the source may move, because b@h has too few servers to move any.
-    let with = |name: &str, servers| NodeView { servers: Some(servers), ..node(name) };
-    let all = view(vec![with("source@h", 30), with("a@h", 0), with("b@h", 19)]);
-    let mut lacking = all.clone();
-    lacking.nodes[1..].iter_mut().for_each(|node| node.missing = vec![ModuleId(0)]);
-    for (max_attempts, targets_again) in [(1, false), (3, false), (3, true)] {
-        for before in [5, 12, 13] {
-            let config = Config { goal: Goal::Rebalance, modules: 2, max_concurrency: 3, max_attempts, ..config() };
-            let mut pair = Pair::on(all.clone(), &config, &specs);
-            let failing = started(&pair.lead());
-            assert!(failing.len() == 3 && failing.iter().all(|(id, ..)| *id < 3), "{failing:?}");
-            pair.event(&Event::View(lacking.clone()));
-            failing.iter().for_each(|(id, ..)| pair.finished(*id, 1, Outcome::Untouched(Blame::Server)));
-            let mut moved = 0;
-            while moved < before {
-                pair.later(100);
-                for (id, _, attempt) in started(&pair.lead()) {
-                    pair.finished(id, attempt, MOVED);
-                    moved += 1;
-                }
-            }
-            if targets_again {
-                pair.event_of_follower(Event::View(all.clone()));
-            }
-            while !pair.follower.0.is_over() {
-                pair.later(100);
-                for (id, _, attempt) in started(&pair.take_over()) {
-                    pair.later(10);
-                    pair.event_of_follower(finished(id, attempt, MOVED));
-                }
-            }
-            let moved = pair.report_of_follower().moved;
-            assert_eq!(moved, 13, "{max_attempts} attempts, a takeover after {before}, targets {targets_again}");
-        }
-    }
-}
-
-#[test]
 fn a_takeover_begins_no_more_moves_in_a_second_than_allowed() {
     let mut pair = Pair::new(&Config { max_per_second: Some(1), ..config() }, &servers(3));
     assert_eq!(started(&pair.lead()).len(), 1);

@@ -150,6 +150,35 @@ fn a_node_that_begins_to_drain_or_a_deploy_stops_the_rebalance_and_attempts_in_f
 }
 
 #[test]
+fn a_lost_coordinator_ends_a_rebalance_as_a_drain_of_another_node_does_and_no_drain() {
+    let lose = |goal| {
+        let config = Config { goal, max_concurrency: 4, ..config() };
+        let mut drive = Drive::new(config, &common::servers(100), cluster(100, &[("b@h", 0), ("c@h", 50)]));
+        let started = drive.poll();
+        drive.event(Event::CoordinatorLost).expect("it is not over");
+        // One is stopped and has no place yet, and one still runs.
+        drive.finish(&started[0], Outcome::Displaced(handoff_core::Blame::Server));
+        drive.finish(&started[1], Outcome::Untouched(handoff_core::Blame::Server));
+        started[2..].iter().for_each(|attempt| drive.moved(attempt));
+        drive.later(5_000);
+        let again = drive.poll();
+        (started, again, drive)
+    };
+    let (started, again, mut drive) = lose(Goal::Rebalance);
+    assert_eq!(again.iter().map(|attempt| attempt.id).collect::<Vec<_>>(), [started[0].id]);
+    drive.moved(&again[0]);
+    assert_eq!((drive.poll(), drive.finished), (Vec::new(), true));
+    let report = drive.report();
+    assert_eq!((report.moved, report.ended, report.left.get(&Reason::Kept)), (3, Some(Ended::Done), Some(&97)));
+    assert_eq!((balance(&drive).idle, balance(&drive).excess), (Some(Idle::CoordinatorLost), 50));
+
+    let (_, again, mut drive) = lose(Goal::Drain);
+    again.iter().for_each(|attempt| drive.moved(attempt));
+    drive.move_all();
+    assert_eq!((drive.finished, drive.report().moved), (true, 100));
+}
+
+#[test]
 fn a_later_view_reduces_the_moves_and_never_adds_any() {
     let config = || Config { max_concurrency: 1, ..rebalance() };
     let others = [("b@h", 0)];

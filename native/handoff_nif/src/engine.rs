@@ -142,6 +142,11 @@ fn engine_end_within<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64, s
 }
 
 #[rustler::nif]
+fn engine_coordinator_lost<'a>(env: Env<'a>, drain: ResourceArc<Drain>, now_us: u64) -> NifResult<Term<'a>> {
+    take_in(env, &drain, now_us, Event::CoordinatorLost)
+}
+
+#[rustler::nif]
 fn engine_progress(env: Env<'_>, drain: ResourceArc<Drain>) -> NifResult<Term<'_>> {
     drain.with(env, |engine, shared| Ok(Value(engine.progress(shared)).encode(env)))
 }

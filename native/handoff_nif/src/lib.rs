@@ -15,6 +15,7 @@
 //! | `terms.rs` | the engine's types as arguments and results, through serde |
 //! | `codec.rs` | states to JSON and back: its `heap.rs` is the only unsafe code |
 //! | `answers.rs` | results of the engine's calls |
+#![deny(unsafe_code)]
 
 mod answers;
 mod codec;

@@ -1,9 +1,7 @@
 //! The dry run, the eligibility rules alone, and the engine's reasons, defaults and ranges.
 
-use std::collections::BTreeMap;
-
 use handoff_core::eligibility::{self, Query};
-use handoff_core::{Balance, ClusterView, Config, Idle, Reason, StickyPolicy};
+use handoff_core::{Balance, ClusterView, Config, Ended, Idle, Reason, StickyPolicy, WaitsFor};
 use rustler::types::atom;
 use rustler::{Encoder, Env, NewBinary, NifMap, Term};
 
@@ -16,8 +14,6 @@ use crate::terms::{Question, Value};
 struct PlanAnswer<'a> {
     targets: Vec<String>,
     assignment: Term<'a>,
-    reasons: Value<BTreeMap<Reason, u64>>,
-    per_target: Vec<(String, u64)>,
     balance: Value<Option<Balance>>,
 }
 
@@ -37,11 +33,8 @@ fn plan<'a>(env: Env<'a>, config: Value<Config>, servers: Vec<ServerTerm>, view:
         };
         bytes.copy_from_slice(&code.to_le_bytes());
     }
-    let targets: Vec<String> = plan.targets.iter().map(|name| name.to_string()).collect();
-    let per_target =
-        targets.iter().cloned().zip(plan.per_target.iter().copied()).filter(|(_, count)| *count > 0).collect();
-    let (reasons, balance) = (Value(plan.reasons), Value(plan.balance));
-    let answer = PlanAnswer { targets, assignment: assignment.into(), reasons, per_target, balance };
+    let targets = plan.targets.iter().map(|name| name.to_string()).collect();
+    let answer = PlanAnswer { targets, assignment: assignment.into(), balance: Value(plan.balance) };
     (atom::ok(), answer).encode(env)
 }
 
@@ -63,10 +56,22 @@ fn reasons() -> Value<Vec<(Reason, u8)>> {
     Value(Reason::ALL.iter().map(|reason| (*reason, reason.code())).collect())
 }
 
-/// Why a rebalance moves nothing.
+/// The words of a progress and of a report that are not reasons, by field.
+#[derive(NifMap)]
+#[rustler(encode)]
+struct Words {
+    idle: Value<Vec<Idle>>,
+    ended: Value<Vec<Ended>>,
+    waits_for: Value<Vec<WaitsFor>>,
+}
+
 #[rustler::nif]
-fn idles() -> Value<Vec<Idle>> {
-    Value(Idle::ALL.to_vec())
+fn words() -> Words {
+    Words {
+        idle: Value(Idle::ALL.to_vec()),
+        ended: Value(Ended::ALL.to_vec()),
+        waits_for: Value(WaitsFor::ALL.to_vec()),
+    }
 }
 
 /// The defaults of a configuration, and the ranges of its numbers.

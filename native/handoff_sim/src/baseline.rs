@@ -89,7 +89,7 @@ impl Baseline {
             Event::View(view) => self.view = view,
             Event::NodeDown(name) => self.view.nodes.retain(|node| node.name != name),
             Event::Cancel => self.queue.clear(),
-            Event::EndWithin(_) => {}
+            Event::EndWithin(_) | Event::CoordinatorLost => {}
         }
     }
 

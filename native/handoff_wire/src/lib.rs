@@ -76,6 +76,7 @@
 //!     │ cordon_request ──────────────────────────▶│
 //!     │◀──────────────── cordon_done or refuse ───│
 //!     │ move_request ────────────────────────────▶│
+//!     │◀──── drain_step (every 500 ms) ... ───────│
 //!     │◀────────────────── move_done or refuse ───│
 //! ```
 //!
@@ -107,7 +108,7 @@ pub use message::{AGENT_PROCESS, Message, NODE_PROCESS, VERSION};
 pub use open::{DrainOpen, Opened, RebalanceOpen};
 pub use operator::{
     CordonDone, CordonRequest, Describe, Description, DrainDone, DrainRequest, DrainStep, MoveDone, MoveRequest,
-    PlanDone, PlanSummary, REBALANCE_SETTINGS, RebalanceRequest, RequestId, SupervisorInfo,
+    PlanDone, PlanSummary, REBALANCE_AFTER_MS, REBALANCE_SETTINGS, RebalanceRequest, RequestId, SupervisorInfo,
 };
 pub use refuse::{Refuse, RefuseReason};
 pub use servers::Servers;

@@ -54,9 +54,12 @@ pub struct SupervisorInfo {
     pub cordoned: Option<bool>,
 }
 
-/// The value in [`Description::knows`] for the fields `after_ms`, `tolerance`, `min_servers` and `max_per_second` of a
+/// The value in [`Description::knows`] for the fields `tolerance`, `min_servers` and `max_per_second` of a
 /// [`RebalanceRequest`]. An agent without that value ignores these fields.
 pub const REBALANCE_SETTINGS: &str = "rebalance_settings";
+
+/// The same for its field `after_ms`.
+pub const REBALANCE_AFTER_MS: &str = "rebalance_after_ms";
 
 /// `{durable_handoff, 1, description, Request, #{release, now_ms, supervisors, knows}}`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,8 +200,8 @@ body!(MoveDone = "move_done": request; what { from, to, gap_us, attempts });
 
 /// `{durable_handoff, 1, rebalance_request, Request, Pid, #{supervisor, dry_run, timeout_ms, after_ms, tolerance,
 /// min_servers, max_per_second}}`. The answers are those to a [`DrainRequest`] with `plan`; `total` counts
-/// the servers to be moved. The last four keys are sent only to an agent that knows [`REBALANCE_SETTINGS`].
-/// Without a key the configured value counts.
+/// the servers to be moved. The last four keys are sent only to an agent that knows them
+/// ([`REBALANCE_AFTER_MS`], [`REBALANCE_SETTINGS`]). Without a key the configured value counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RebalanceRequest {
     pub request: RequestId,

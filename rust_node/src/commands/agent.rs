@@ -15,8 +15,8 @@ use super::exit::Exit;
 use crate::distribution::dial::{DialError, dial};
 use crate::distribution::{Inbound, Mailbox, Node, NodeName, Process, Seed};
 
-/// A draining node sends its progress twice a second. Before that, and in a dry run, the node lists its servers,
-/// which may take requests to the store.
+/// A node that drains, rebalances or moves a server sends its progress twice a second. Before that, and in a dry run, the
+/// node lists its servers, which may take requests to the store.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// How much longer a command waits than the timeout that it gave the node. After it, a node may take 15 seconds to start a
@@ -102,7 +102,7 @@ impl<'a> Agent<'a> {
         })
     }
 
-    /// Allows the next message to take as long as the request's own timeout.
+    /// Allows the next message to take as long as the request's own timeout: earlier releases send no progress of a move.
     pub(super) fn wait_for(&mut self, timeout_ms: Option<u64>) {
         self.silence = SILENCE.max(Duration::from_millis(timeout_ms.unwrap_or(0)) + LATE);
     }

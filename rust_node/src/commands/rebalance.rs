@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use handoff_core::Progress;
 use handoff_core::config::MAX_TOLERANCE;
-use handoff_wire::{Message, RebalanceRequest};
+use handoff_wire::{Message, REBALANCE_AFTER_MS, REBALANCE_SETTINGS, RebalanceRequest};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -24,7 +24,7 @@ use super::nodes::{say_errors, survey};
 use super::run::{random_creation, start};
 use crate::distribution::{Node, names};
 use crate::settings::Settings;
-use choice::{Asked, choose};
+use choice::{Asked, Need, choose};
 use result::{Moves, OfNode, Rebalanced};
 
 /// The largest number of queued progress messages of all nodes.
@@ -65,12 +65,14 @@ fn tolerance(text: &str) -> Result<f64, String> {
 }
 
 impl RebalanceFlags {
-    /// Whether the request has settings that earlier releases ignore.
-    fn has_settings(&self) -> bool {
-        self.after_ms.is_some()
-            || self.tolerance.is_some()
-            || self.min_servers.is_some()
-            || self.max_per_second.is_some()
+    /// What a node has to know, because it would ignore these flags.
+    fn needs(&self) -> Vec<Need> {
+        let settings = self.tolerance.is_some() || self.min_servers.is_some() || self.max_per_second.is_some();
+        let needs = [
+            (settings, Need { feature: REBALANCE_SETTINGS, flags: "--tolerance, --min-servers and --max-per-second" }),
+            (self.after_ms.is_some(), Need { feature: REBALANCE_AFTER_MS, flags: "--after-ms" }),
+        ];
+        needs.into_iter().filter_map(|(given, need)| given.then_some(need)).collect()
     }
 }
 
@@ -79,7 +81,7 @@ pub async fn rebalance(settings: Settings, flags: RebalanceFlags) -> anyhow::Res
     let mut interrupt = signal(SignalKind::interrupt())?;
     let node = start(&settings, random_creation())?;
     let lines = survey(&node, &settings).await?;
-    let (supervisor, asked) = match choose(&lines, flags.supervisor.as_deref(), flags.has_settings()) {
+    let (supervisor, asked) = match choose(&lines, flags.supervisor.as_deref(), &flags.needs()) {
         Ok(choice) => choice,
         Err((why, exit)) => {
             node.stop();

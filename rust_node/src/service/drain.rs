@@ -347,10 +347,8 @@ fn log_report(report: &Report) {
     let by_reason: Vec<String> =
         report.left.iter().map(|(reason, count)| format!("{} {count}", reason.name())).collect();
     let reasons = by_reason.join(", ");
-    // A rebalance leaves the servers of the node's share.
-    let (expected, what) =
-        report.balance.as_ref().map_or((total, "drain ended"), |balance| (balance.excess, "rebalance ended"));
-    if moved >= expected {
+    let what = if report.balance.is_some() { "rebalance ended" } else { "drain ended" };
+    if moved >= report.to_move() {
         info!(ended, total, moved, retried, attempts, failures, duration_ms, gap_p99_ms, "{what}");
     } else {
         warn!(ended, total, moved, left, reasons, retried, attempts, failures, duration_ms, gap_p99_ms, "{what}");

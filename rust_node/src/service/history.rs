@@ -32,7 +32,7 @@ pub struct EndedDrain {
     /// `peer_down`.
     pub ended: String,
     pub ago_s: u64,
-    /// Servers that should move. For a rebalance: what the node had above its share.
+    /// Servers that were to move ([`Report::to_move`]).
     pub total: u64,
     pub moved: u64,
     /// Servers that were not moved, by reason.
@@ -109,7 +109,7 @@ impl EndedDrain {
         EndedDrain {
             idle: report.balance.as_ref().and_then(|balance| balance.idle).map(|idle| idle.name().to_owned()),
             ended: report.ended.map_or("unknown", handoff_core::Ended::name).to_owned(),
-            total: report.balance.as_ref().map_or(report.total, |balance| balance.excess),
+            total: report.to_move(),
             moved: report.moved,
             left: left.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             retried: report.retried,

@@ -4,6 +4,16 @@ defmodule DurableHandoff.Drain.Progress do
 
   alias DurableHandoff.Options
 
+  # native/handoff_core/src/report.rs
+  @waits_for ~w(limit store target pace)a
+
+  @typedoc "What a drain waits for while nothing is in flight although servers are left."
+  @type waits_for :: unquote(DurableHandoff.Schema.union(@waits_for))
+
+  @doc "Everything that a drain may wait for."
+  @spec waits_for() :: [waits_for()]
+  def waits_for, do: @waits_for
+
   @doc """
   The line that is logged every second.
 

@@ -34,6 +34,9 @@ defmodule DurableHandoff.Executor.Embedded do
   @spec end_within(t(), integer(), non_neg_integer()) :: :ok | {:error, term()}
   def end_within({engine, _small?}, now_us, span_us), do: Native.engine_end_within(engine, now_us, span_us)
 
+  @spec coordinator_lost(t(), integer()) :: :ok | {:error, term()}
+  def coordinator_lost({engine, _small?}, now_us), do: Native.engine_coordinator_lost(engine, now_us)
+
   @spec view(t(), integer(), Native.view()) :: :ok | {:error, term()}
   def view({engine, _small?}, now_us, view), do: Native.engine_view(engine, now_us, view)
 

@@ -13,6 +13,8 @@ defmodule DurableHandoff.Executor.Session do
   #     be sent to or sends an invalid message, and after two seconds without a message from it
   #     (`DurableHandoff.Executor.Link`). Orders that arrive later are ignored. A node that is lost before its
   #     first order is replaced by the next Rust node, unless two seconds have passed.
+  #   * A rebalance ends instead when its Rust node is lost after an order: moves in flight end, and nothing else starts.
+  #     Only that node knew what the other nodes move. The next rebalance is another decision.
   #   * The deadline, and a cancel, are enforced here.
   #   * The report counts every server once, with every executor.
   #
@@ -214,6 +216,7 @@ defmodule DurableHandoff.Executor.Session do
 
     Telemetry.fallback(session.supervisor, {:executor_lost, name, reason})
     session = %{dismiss(session) | lost: [{name, reason} | session.lost], decided_by: nil}
+    if session.ordered?, do: Embedded.coordinator_lost(session.engine, now)
     if session.ordered? or reason in [:silent, :congested], do: session, else: ask_next(session, now)
   end
 end

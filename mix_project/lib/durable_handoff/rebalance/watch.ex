@@ -10,7 +10,7 @@ defmodule DurableHandoff.Rebalance.Watch do
 
   use GenServer
 
-  alias DurableHandoff.{Clock, Drain, Host, Log}
+  alias DurableHandoff.{Clock, Drain, Host, Log, Report}
 
   @look_ms 1_000
   @longest_us 3_600_000_000
@@ -91,7 +91,8 @@ defmodule DurableHandoff.Rebalance.Watch do
   # cancelled is not continued.
   defp again?({:rebalanced, {:ok, %{balance: %{} = balance} = report}}) do
     early? = report.ended in [:deadline, :failures] or is_map_key(report.left, :moved_lately)
-    balance.idle in [:node_draining, :deploy_in_progress, :unknown_load] or (early? and report.moved < balance.excess)
+    passing? = balance.idle in [:node_draining, :deploy_in_progress, :unknown_load, :coordinator_lost]
+    passing? or (early? and Report.above_share(report) > 0)
   end
 
   defp again?({:rebalanced, {:ok, _report}}), do: false

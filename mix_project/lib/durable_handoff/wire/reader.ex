@@ -5,13 +5,14 @@ defmodule DurableHandoff.Wire.Reader do
   # Guarantee: linear in the size of the message, which is bounded; never raises, also for improper lists and
   # structs.
 
+  alias DurableHandoff.Drain.Progress
+  alias DurableHandoff.Report
+
   @max_text 4_096
   @max_orders 10_000
   @max_problems 1_000
   # More than any release will announce.
   @max_goals 64
-  # Those of native/handoff_core/src/report.rs.
-  @waits_for [:limit, :store, :target, :pace]
   # As many as a Rust node knows at most (`names` of its limits).
   @max_shares 100_000
   # The Rust side has numbers of 64 bits, and numbers servers with 32 bits.
@@ -23,7 +24,7 @@ defmodule DurableHandoff.Wire.Reader do
           {:announce, pid(), %{release: String.t(), accepting: boolean(), goals: [String.t()]}}
           | {:opened | :started, id()}
           | {:orders, id(), [DurableHandoff.Native.action()]}
-          | {:progress, id(), waits_for :: nil | :limit | :store | :target | :pace}
+          | {:progress, id(), nil | Progress.waits_for()}
           | {:report, id(), map()}
           | {:refuse, nil | id(), reason()}
           | {:describe, id(), pid()}
@@ -76,10 +77,8 @@ defmodule DurableHandoff.Wire.Reader do
   end
 
   # The engine in this VM has the counts.
-  def read(:progress, [id, %{waits_for: waits_for}]) when is_number_of(id) and waits_for in @waits_for,
-    do: {:ok, {:progress, id, waits_for}}
-
-  def read(:progress, [id, %{}]) when is_number_of(id), do: {:ok, {:progress, id, nil}}
+  def read(:progress, [id, %{} = progress]) when is_number_of(id),
+    do: {:ok, {:progress, id, known(Map.get(progress, :waits_for), Progress.waits_for())}}
 
   def read(:report, [id, report]) when is_number_of(id) do
     with {:ok, report} <- report(report), do: {:ok, {:report, id, report}}
@@ -145,26 +144,26 @@ defmodule DurableHandoff.Wire.Reader do
   defp report(%{total: total, moved: moved, left: %{} = left, concurrency: %{last: last}, ended: ended} = report)
        when is_number_of(total) and is_number_of(moved) and is_number_of(last) do
     left =
-      for {reason, count} <- Map.take(left, DurableHandoff.Report.reasons()),
+      for {reason, count} <- Map.take(left, Report.reasons()),
           is_number_of(count),
           into: %{},
           do: {reason, count}
 
     learnt = DurableHandoff.Drain.Learnt.checked(Map.get(report, :learnt))
-    # A later release may end a drain for a reason of its own.
-    ended = if ended in [:done, :deadline, :failures, :cancelled], do: ended
+    ended = known(ended, Report.endings())
     read = %{total: total, moved: moved, left: left, last: last, ended: ended, learnt: learnt}
     {:ok, Map.merge(read, balance(Map.get(report, :balance)))}
   end
 
   defp report(_other), do: {:error, {:field, :report}}
 
+  # A later release may have words of its own.
+  defp known(word, words), do: if(word in words, do: word)
+
   # Left out if it cannot be read: the source has one of its own.
   defp balance(%{idle: idle, excess: excess, before: before, after: later}) when is_number_of(excess) do
     if list_of?(before, @max_shares, &share?/1) and list_of?(later, @max_shares, &share?/1) do
-      # A later release may have a reason of its own.
-      idle = if idle in DurableHandoff.Report.idles(), do: idle
-      %{balance: %{idle: idle, excess: excess, before: before, after: later}}
+      %{balance: %{idle: known(idle, Report.idles()), excess: excess, before: before, after: later}}
     else
       %{}
     end

@@ -1,6 +1,5 @@
 defmodule DurableHandoff.ExecutorTest do
   use ExUnit.Case, async: true
-  doctest DurableHandoff.Executor
 
   alias DurableHandoff.Executor
 

@@ -358,6 +358,30 @@ defmodule DurableHandoff.Executor.SessionTest do
     refute_received {@me, 1, :drain_open, _id, _pid, _spec}
   end
 
+  test "a rebalance whose Rust node is lost in the middle starts nothing more, and a drain goes on" do
+    servers = %{"a@h" => 0, "b@h" => 0, "source@h" => 10}
+    view = servers |> Map.keys() |> view()
+    view = %{view | nodes: for(node <- view.nodes, do: %{node | servers: servers[node.name]})}
+
+    for {goal, kind, more} <- [{:drain, :drain_open, 1..9}, {:rebalance, :rebalance_open, []}] do
+      config = Map.merge(@config, %{goal: goal, tolerance: 0.1, min_servers: 1, max_concurrency: 50})
+      {:ok, session} = Session.start(Sup, %{job(10) | config: config, view: view}, [{node(), self(), "1.0"}], 0)
+      {[], _wake, session} = poll(session)
+      [id | _rest] = sent(kind)
+      {[], _wake, session} = session |> received({:opened, id}) |> poll()
+
+      {[_one], _wake, session} =
+        session |> received({:started, id}) |> received({:orders, id, [start(0, "a@h")]}) |> poll()
+
+      session = lost(session, &received(&1, {:refuse, id, :stopping}))
+      {orders, _wake, session} = session |> finished(0, 1, {:moved, nil}) |> poll()
+      assert {goal, for({:start, id, _target, 1, _ms} <- orders, do: id)} == {goal, Enum.to_list(more)}
+      {report, %{executor: :embedded}} = Session.report(session, 9)
+      assert report.moved == 1
+      if goal == :rebalance, do: assert(%{ended: :done, balance: %{idle: :coordinator_lost}} = report)
+    end
+  end
+
   test "the Rust node that replaces another one gets the latest view" do
     {:ok, session} = Session.start(Sup, job(1), [{:first@h, self(), "1"}, {:second@h, self(), "1"}], 0)
     {[], _wake, session} = poll(session)

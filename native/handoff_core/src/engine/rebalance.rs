@@ -5,7 +5,7 @@
 //!   number.
 //! - A running server moves only to a node below its share, within this source's part of what that node
 //!   lacks. A stopped server goes to any node that can run it: running takes precedence over balance.
-//! - When a node begins to drain, or releases differ, nothing more starts.
+//! - When a node begins to drain, releases differ, or the Rust node that coordinates it is lost, nothing more starts.
 //!
 //! The shares of the start are kept. Later views count servers in the middle of moves, and their numbers have
 //! different ages, so shares computed from them would fluctuate. The next rebalance takes later changes into
@@ -15,12 +15,11 @@ use std::collections::BTreeMap;
 
 use crate::balance::{self, Carrier, Idle, Moment, f64_of, whole};
 use crate::config::Config;
-use crate::engine::server::{Fate, Stage};
+use crate::engine::server::Stage;
 use crate::engine::{Engine, Phase};
-use crate::ids::{NodeId, NodeTable, ServerId};
+use crate::ids::{NodeId, NodeTable};
 use crate::ledger::{Leaves, Ledger};
 use crate::placement::{Access, Placement, carried};
-use crate::reason::Reason;
 use crate::report::{Balance, NodeShare};
 use crate::shared::Shared;
 
@@ -59,9 +58,6 @@ pub(crate) struct Rebalance {
     share: f64,
     /// Servers that are in flight from the source or moved.
     begun: u64,
-    /// How many more have begun to move than may: another engine has moved them in place of servers that it left
-    /// running, which this engine does not know.
-    replaced: u64,
     /// The fewest servers that orders of another engine may leave at the source.
     least: f64,
 }
@@ -88,7 +84,7 @@ impl Rebalance {
         let least = own.filter(|_| obstacle.is_none()).map_or(f64::INFINITY, |own| own.least(config.tolerance));
         let (own, share) = own.map_or((0.0, 0.0), |own| (own.servers, own.servers - own.excess()));
         let (rooms, before) = (rooms.collect(), shares(&start, names));
-        Rebalance { source, idle, excess: moves, moves, rooms, before, own, share, begun: 0, replaced: 0, least }
+        Rebalance { source, idle, excess: moves, moves, rooms, before, own, share, begun: 0, least }
     }
 
     /// Stops all further moves.
@@ -115,7 +111,6 @@ impl Rebalance {
 
     /// Counts a server that begins to move.
     pub(crate) fn begin(&mut self) {
-        self.replaced += u64::from(self.moves == 0);
         self.moves = self.moves.saturating_sub(1);
         self.begun += 1;
     }
@@ -123,11 +118,7 @@ impl Rebalance {
     /// Takes back the count of a server that stays.
     fn undo(&mut self) {
         self.begun = self.begun.saturating_sub(1);
-        if self.replaced > 0 {
-            self.replaced -= 1;
-        } else if self.idle.is_none() {
-            self.moves += 1;
-        }
+        self.moves += u64::from(self.idle.is_none());
     }
 
     /// Counts an attempt to a node.
@@ -229,18 +220,6 @@ impl Engine {
         })
     }
 
-    /// Leaves as many running servers as another engine has moved others in place of. Only a poll does so, as with
-    /// servers that have used up their attempts.
-    pub(super) fn leave_replaced(&mut self) {
-        let replaced = self.rebalance.as_ref().map_or(0, |rebalance| rebalance.replaced);
-        let untouched = self.active.iter().filter(|(_, server)| matches!(server.stage, Stage::Untouched { .. }));
-        let replaced = usize::try_from(replaced).unwrap_or(usize::MAX);
-        let left: Vec<ServerId> = untouched.map(|(id, _)| *id).take(replaced).collect();
-        for id in left {
-            self.decide(id, Fate::Left(Reason::Kept));
-        }
-    }
-
     pub(super) fn rebalance_begins(&mut self) {
         self.rebalance.iter_mut().for_each(|rebalance| rebalance.begin());
     }
@@ -269,6 +248,11 @@ impl Engine {
         if let Some(rebalance) = self.rebalance.as_mut().filter(|_| shared.drains > 0) {
             rebalance.halt(Idle::NodeDraining);
         }
+    }
+
+    /// Stops the rebalance: the lost Rust node knew the other nodes' rebalances, which this engine does not.
+    pub(super) fn coordinator_lost(&mut self) {
+        self.rebalance.iter_mut().for_each(|rebalance| rebalance.halt(Idle::CoordinatorLost));
     }
 
     /// Records for other engines on the same ledger what this one does: that it drains, or what its rebalance

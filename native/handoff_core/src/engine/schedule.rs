@@ -5,8 +5,8 @@
 
 use crate::config::Config;
 use crate::cooldown::Cooldowns;
-use crate::engine::Engine;
 use crate::engine::server::{Server, Stage};
+use crate::engine::{Engine, Phase};
 use crate::event::Action;
 use crate::ids::{NodeId, ServerId};
 use crate::ledger::Ledger;
@@ -78,6 +78,8 @@ impl Engine {
                         self.pin(id, node, &mut shared.ledger);
                     }
                 }
+                // The server runs, and the drain waits for a target.
+                Choice::Nowhere if runs && matches!(self.phase, Phase::Waiting(_)) => waits = Some(WaitsFor::Target),
                 // No node has refused the server, and a target may be connected again soon.
                 Choice::Nowhere if !refused && self.held_until().is_some_and(|until| now < until) => {
                     waits = Some(WaitsFor::Target);

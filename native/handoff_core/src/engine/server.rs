@@ -19,7 +19,8 @@ pub enum Stage {
         /// The permit to return to the limiter.
         permit: Permit,
     },
-    /// The server is stopped. It starts at `ready` or later, on `pinned` if that is given.
+    /// The server is stopped, or still runs at the source after an attempt that changed nothing and has a place among the
+    /// servers that may be down. It starts at `ready` or later, on `pinned` if that is given.
     Displaced {
         /// The earliest start.
         ready: Micros,
@@ -89,6 +90,11 @@ impl Server {
     /// The server's fate if it ends with this reason. A failed final write takes precedence.
     pub fn fate(&self, fate: Fate) -> Fate {
         if self.not_stored { Fate::Left(Reason::StateNotStored) } else { fate }
+    }
+
+    /// Whether the server runs at the source and waits for its next attempt.
+    pub fn waits_running(&self) -> bool {
+        self.ready().is_some() && self.stopped_at.is_none()
     }
 
     /// The earliest start, for a server that waits for one.

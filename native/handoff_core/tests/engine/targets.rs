@@ -66,6 +66,37 @@ fn a_drain_that_loses_all_targets_stops_no_server_and_continues_when_one_returns
     assert_eq!(drive.report().left, [(Reason::NoTarget, 4)].into());
 }
 
+/// The nodes of a small cluster are replaced at the same time.
+#[test]
+fn all_targets_begin_to_drain_while_a_running_server_waits_for_its_next_attempt_so_it_waits_for_a_target() {
+    let config = Config { wait_for_target_ms: 20_000, ..config() };
+    let going = || view(["a@h", "b@h"].map(|name| NodeView { draining: true, ..node(name) }).into());
+    // After the longer time it would be tried again, but its targets rest.
+    for waited_ms in [0, 60] {
+        let waiting = || {
+            let mut drive = Drive::new(config.clone(), &servers(2), two_targets());
+            for attempt in drive.poll() {
+                drive.finish(&attempt, Outcome::Untouched(Blame::Target));
+            }
+            drive.later(waited_ms);
+            assert!(drive.poll().is_empty());
+            drive.see(going());
+            drive.later(1_000);
+            assert!(drive.poll().is_empty() && !drive.finished);
+            drive
+        };
+        let mut drive = waiting();
+        drive.see(two_targets());
+        assert_eq!(drive.move_all().len(), 2);
+        assert!(drive.finished);
+
+        let mut drive = waiting();
+        drive.now = drive.wake.expect("until then it waits");
+        assert!(drive.poll().is_empty() && drive.finished, "no target came");
+        assert_eq!(drive.report().left, [(Reason::NoTarget, 2)].into());
+    }
+}
+
 #[test]
 fn a_drain_does_not_wait_for_nodes_that_are_stopping_too() {
     let config = Config { wait_for_lost_ms: 5_000, ..config() };
@@ -91,6 +122,24 @@ fn a_server_whose_target_is_lost_during_its_move_is_held_briefly_and_released_wh
     drive.see(view(vec![node("a@h")]));
     assert_eq!(drive.move_all().len(), 2);
     assert_eq!(drive.report().left, [(Reason::NoTarget, 1)].into());
+}
+
+#[test]
+fn a_running_server_that_waits_for_its_target_to_take_another_attempt_does_not_count_as_displaced() {
+    let config = Config { max_concurrency_per_target: Some(1), ..config() };
+    let mut drive = Drive::new(config, &servers(3), view(vec![node("a@h")]));
+    let first = drive.poll().remove(0);
+    drive.finish(&first, Outcome::Untouched(Blame::Server));
+    let second = drive.poll().remove(0);
+    drive.now = drive.wake.expect("until its next attempt");
+    assert!(drive.poll().is_empty(), "the target has its attempt");
+    let counts = |drive: &Drive| {
+        let progress = drive.engine.progress(&drive.shared);
+        (progress.pending, progress.in_flight, progress.displaced)
+    };
+    assert_eq!(counts(&drive), (2, 1, 0));
+    drive.finish(&second, Outcome::Displaced(Blame::Server));
+    assert_eq!(counts(&drive), (2, 0, 1));
 }
 
 /// A whole cluster stops, or an old node of a rolling deploy leaves.

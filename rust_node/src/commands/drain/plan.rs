@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use handoff_core::Reason;
 use handoff_wire::PlanSummary;
 use serde::Serialize;
 
@@ -18,7 +19,7 @@ pub(super) struct Plan {
     dry_run: bool,
     total: u64,
     moved: u64,
-    left: BTreeMap<&'static str, u64>,
+    left: BTreeMap<Reason, u64>,
     targets: BTreeMap<String, u64>,
     timeout_ms: Option<u64>,
     estimate_us: Option<u64>,
@@ -33,7 +34,7 @@ impl Plan {
             dry_run: true,
             total: plan.total,
             moved: plan.moves,
-            left: plan.left.iter().map(|(reason, count)| (reason.name(), *count)).collect(),
+            left: plan.left,
             targets: plan.targets.into_iter().map(|(name, count)| (name.to_string(), count)).collect(),
             timeout_ms: plan.timeout_ms,
             estimate_us: plan.estimate_us,
@@ -51,7 +52,7 @@ impl fmt::Display for Plan {
         let Plan { node, supervisor, total, moved, .. } = self;
         writeln!(f, "{supervisor} on {node}, dry run: {moved} of {total} servers would move")?;
         let mut rows = Rows::default();
-        rows.group("left", self.left.iter().map(|(reason, count)| (*reason, count.to_string())));
+        rows.group("left", self.left.iter().map(|(reason, count)| (reason.name(), count.to_string())));
         rows.group("targets", self.targets.iter().map(|(name, count)| (&**name, count.to_string())));
         let estimate = self.estimate_us.map_or_else(|| "unknown: the store did not answer".to_owned(), duration_us);
         let limit = self.timeout_ms.map(|ms| ("limit", duration_us(ms.saturating_mul(1_000))));
@@ -64,8 +65,6 @@ impl fmt::Display for Plan {
 
 #[cfg(test)]
 mod tests {
-    use handoff_core::Reason;
-
     use super::*;
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) struct Summary {
     ended: Option<&'static str>,
     total: u64,
     moved: u64,
-    left: BTreeMap<&'static str, u64>,
+    left: BTreeMap<Reason, u64>,
     retried: u64,
     attempts: u64,
     failures: u64,
@@ -38,7 +38,7 @@ impl Summary {
             ended: report.ended.map(handoff_core::Ended::name),
             total: report.total,
             moved: report.moved,
-            left: report.left.iter().map(|(reason, count)| (reason.name(), *count)).collect(),
+            left: report.left,
             retried: report.retried,
             attempts: report.attempts,
             failures: report.failures,
@@ -54,10 +54,9 @@ impl Summary {
     }
 }
 
-/// Whether all servers moved. Those that the policy keeps or that had ended by themselves do not count as left.
-pub(super) fn is_complete(left: &BTreeMap<&'static str, u64>) -> bool {
-    let not_to_move = [Reason::Gone, Reason::Excluded].map(Reason::name);
-    left.iter().all(|(reason, count)| *count == 0 || not_to_move.contains(reason))
+/// Whether all servers that were to move did.
+pub(super) fn is_complete(left: &BTreeMap<Reason, u64>) -> bool {
+    left.iter().all(|(reason, count)| *count == 0 || !reason.was_to_move())
 }
 
 /// Rows in groups. The first row of each group shows the group's name.
@@ -80,7 +79,7 @@ impl fmt::Display for Summary {
         writeln!(f, "{supervisor} on {node}: {moved} of {total} servers moved in {took} ({ended})")?;
         let mut rows = Rows::default();
         let left = self.left.iter().filter(|(_, count)| **count > 0);
-        rows.group("left", left.map(|(reason, count)| (*reason, count.to_string())));
+        rows.group("left", left.map(|(reason, count)| (reason.name(), count.to_string())));
         rows.group("targets", self.targets.iter().map(|(name, count)| (&**name, count.to_string())));
         if self.gap_us.count > 0 {
             let Quantiles { p50, p90, p99, max, .. } = self.gap_us;

@@ -14,9 +14,6 @@ use crate::commands::agent::NoAnswer;
 use crate::commands::columns::columns;
 use crate::commands::exit::Exit;
 
-/// Reasons of servers that the rebalance was not meant to move.
-const KEPT: [Reason; 3] = [Reason::Kept, Reason::Excluded, Reason::Gone];
-
 pub(super) type OfNode = Result<Moves, NoAnswer>;
 
 /// What one node moved, or would move in a dry run.
@@ -44,18 +41,19 @@ impl Moves {
         targets: BTreeMap<Arc<str>, u64>,
         balance: Option<Balance>,
     ) -> Moves {
-        let excess = balance.as_ref().map_or(u64::MAX, |balance| balance.excess);
+        let to_move = balance.as_ref().map_or(u64::MAX, |balance| balance.to_move(&left));
         let idle = balance.and_then(|balance| balance.idle).map(Idle::name);
-        Moves { moved, left: missing(left, excess.saturating_sub(moved)), targets: names(targets), idle }
+        Moves { moved, left: missing(left, to_move.saturating_sub(moved)), targets: names(targets), idle }
     }
 }
 
 /// The servers that should have moved and did not, by reason. Servers that arrived recently count up to the
 /// excess of the node.
 fn missing(left: BTreeMap<Reason, u64>, excess: u64) -> BTreeMap<&'static str, u64> {
-    let counts = left.into_iter().filter(|(reason, _)| !KEPT.contains(reason)).map(|(reason, count)| match reason {
+    let counts = left.into_iter().map(|(reason, count)| match reason {
         Reason::MovedLately => (reason.name(), count.min(excess)),
-        _ => (reason.name(), count),
+        _ if reason.was_to_move() => (reason.name(), count),
+        _ => (reason.name(), 0),
     });
     counts.filter(|(_, count)| *count > 0).collect()
 }
@@ -217,5 +215,12 @@ c@h   10       0      40     within_tolerance
         let all = || BTreeMap::from([(Reason::Kept, 40), (Reason::NoTarget, 2), (Reason::MovedLately, 9)]);
         assert_eq!(missing(all(), 0), BTreeMap::from([("no_target", 2)]));
         assert_eq!(missing(all(), 5)["moved_lately"], 5, "of those that are too many");
+    }
+
+    #[test]
+    fn a_server_that_ended_by_itself_is_no_longer_above_the_share() {
+        let left = BTreeMap::from([(Reason::Gone, 1), (Reason::MovedLately, 3)]);
+        let balance = Balance { idle: None, excess: 5, before: vec![], after: vec![] };
+        assert!(Moves::new(4, left, BTreeMap::new(), Some(balance)).left.is_empty());
     }
 }

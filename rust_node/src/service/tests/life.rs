@@ -1,8 +1,22 @@
 //! One drain, from its opening until it is forgotten.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::mpsc;
+
+use tracing::{Event as Line, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use super::*;
+
+/// The level of each line of the log.
+struct Levels(mpsc::Sender<Level>);
+
+impl<S: Subscriber> Layer<S> for Levels {
+    fn on_event(&self, line: &Line<'_>, _: Context<'_, S>) {
+        self.0.send(*line.metadata().level()).expect("the test reads it");
+    }
+}
 
 #[test]
 fn a_drain_runs_from_its_opening_to_its_report() {
@@ -107,6 +121,23 @@ fn drains_that_ended_or_whose_node_was_lost_are_in_the_history_with_their_number
     service.peer_down(MS(5_000), "a@h");
     let ended = service.ended(MS(5_000));
     assert_eq!((ended.len(), &*ended[0].ended, ended[0].total, ended[0].moved), (2, "peer_down", 9, 0));
+}
+
+#[test]
+fn a_drain_of_which_a_server_ended_by_itself_has_moved_all() {
+    let (logged, levels) = mpsc::channel();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(Levels(logged)), || {
+        let mut service = service();
+        let orders = start(&mut service, MS(0), "a@h", 2, &["b@h"]);
+        let outcomes = [Outcome::Moved { node: None }, Outcome::Gone];
+        for ((id, attempt, _), outcome) in starts(&orders).into_iter().zip(outcomes) {
+            tell(&mut service, MS(40), "a@h", finished(id, attempt, outcome));
+        }
+        let ended = &service.ended(MS(40))[0];
+        assert_eq!((&*ended.ended, ended.total, ended.moved, ended.left["gone"]), ("done", 1, 1, 1));
+    });
+    // A line can be missing: another test, without a subscriber, may run its place in the code first.
+    assert!(!levels.iter().any(|level| level == Level::WARN));
 }
 
 #[test]
