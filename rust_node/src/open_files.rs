@@ -8,20 +8,10 @@ use tracing::{info, warn};
 /// Listeners, EPMD, look-ups, timers and the standard streams.
 const OTHERS: u64 = 64;
 
-/// Raises the soft limit, 1,024 on most systems, to what this number of connections needs, as far as the hard limit
-/// allows.
+/// As [`raise`], with a warning where the hard limit is lower.
 pub fn make_room(connections: usize) {
-    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHERS);
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        let limit = min(needed, hard);
-        if limit <= soft {
-            return Ok(soft);
-        }
-        setrlimit(Resource::RLIMIT_NOFILE, limit, hard)?;
-        info!(from = soft, to = limit, "raised the limit of open files");
-        Ok(limit)
-    });
-    match raised {
+    let needed = needed(connections);
+    match raise(connections) {
         Ok(limit) if limit >= needed => {}
         Ok(limit) => warn!(
             limit,
@@ -30,4 +20,21 @@ pub fn make_room(connections: usize) {
         ),
         Err(error) => warn!(%error, needed, "cannot raise the limit of open files"),
     }
+}
+
+/// Raises the soft limit, 1,024 on most systems, to what this number of connections needs, as far as the hard limit
+/// allows. Returns the limit.
+pub fn raise(connections: usize) -> nix::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let limit = min(needed(connections), hard);
+    if limit <= soft {
+        return Ok(soft);
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard)?;
+    info!(from = soft, to = limit, "raised the limit of open files");
+    Ok(limit)
+}
+
+fn needed(connections: usize) -> u64 {
+    u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHERS)
 }

@@ -4,7 +4,7 @@ defmodule DurableHandoff.Operator do
   # drain, cordon, uncordon, move a server, rebalance.
   #
   # Each function runs in a process of its own and ends when the answer is sent. Guarantees: every request is
-  # answered once, with a result or with a refusal that gives the reason; the progress of a drain or rebalance is sent
+  # answered once, with a result or with a refusal that gives the reason; the progress of a drain, rebalance or move is sent
   # every 500 ms, also while nothing moves yet. When the operator is gone a drain, rebalance or move begins or goes on,
   # and the request ends. No name from outside becomes an atom. A list of supervisors fits into one frame of a Rust node.
 
@@ -16,13 +16,14 @@ defmodule DurableHandoff.Operator do
   # Options of a `rebalance_request` that an operator sends only if the node's description lists them: earlier
   # releases would ignore them.
   @rebalance_settings [:after_ms, :tolerance, :min_servers, :max_per_second]
+  @knows ["rebalance_settings", "rebalance_after_ms"]
 
   @doc "Answers with release, clock and supervisors of this node, as many as fit into one frame."
   @spec describe(Wire.id(), pid()) :: :ok
   def describe(request, from) do
     supervisors = Status.supervisors() |> Stream.map(&supervisor/1) |> Stream.reject(&is_nil/1) |> fitting()
     now_ms = System.system_time(:millisecond)
-    info = %{release: Wire.release(), now_ms: now_ms, supervisors: supervisors, knows: ["rebalance_settings"]}
+    info = %{release: Wire.release(), now_ms: now_ms, supervisors: supervisors, knows: @knows}
     tell(from, Wire.description(request, info))
   end
 
@@ -42,17 +43,21 @@ defmodule DurableHandoff.Operator do
   @doc """
   Cordons a supervisor of this node, or uncordons it (`cordon: false`); without a `supervisor`, all of them.
   In that case supervisors that are stopping are left out of the answer, as are those that do not fit into one
-  frame, and the request is refused only if all are stopping.
+  frame. The request is refused if all are stopping, or if one of them fails for another reason, such as a drain that
+  runs; the refusal says which have changed.
   """
   @spec cordon(Wire.id(), pid(), %{supervisor: nil | String.t(), cordon: boolean()}) :: :ok
   def cordon(request, from, %{supervisor: nil} = what) do
     results = for name <- Status.supervisors(), do: {name, change(name, what)}
+    changed = for {name, :ok} <- results, do: inspect(name)
+    failed = for {name, {:error, reason}} when reason != :stopping <- results, do: {inspect(name), reason}
 
     result =
-      case {for({name, :ok} <- results, do: inspect(name)), results} do
-        {[], [{_name, error} | _others]} -> error
-        {[], []} -> {:error, :no_supervisors}
-        {names, _results} -> {:ok, Wire.cordon_done(request, fitting(names))}
+      cond do
+        results == [] -> {:error, :no_supervisors}
+        failed != [] -> {:error, {:some_failed, failed, changed}}
+        changed == [] -> {:error, :stopping}
+        true -> {:ok, Wire.cordon_done(request, fitting(changed))}
       end
 
     answer(result, request, from)
@@ -119,8 +124,8 @@ defmodule DurableHandoff.Operator do
     answer(result, request, from)
   end
 
-  # A move sends no progress, and may have begun.
-  defp moving, do: %{progress: nil}
+  # The move may have begun. Its operator gives up when no message has come for a minute.
+  defp moving, do: begun(%{progress: nil}, 1)
 
   defp change(name, %{cordon: true}), do: Cordon.cordon(name)
   defp change(name, %{cordon: false}), do: Cordon.uncordon(name)
@@ -263,8 +268,17 @@ defmodule DurableHandoff.Operator do
   defp refusal(:supervisor_not_running), do: {:invalid, ["it does not run any more"]}
   defp refusal({:unknown_supervisor, _about}), do: refusal(:supervisor_not_running)
 
-  defp refusal(:overdue),
-    do: {:invalid, ["a drain or a shutdown of this node came first; moves that were in flight go on by themselves"]}
+  defp refusal(:overdue) do
+    text = "a drain or a shutdown of this node came first, or it did not end in its time"
+    {:invalid, [text <> "; moves that were in flight go on by themselves"]}
+  end
+
+  defp refusal({:some_failed, failed, changed}) do
+    texts =
+      for {name, reason} <- Enum.take(failed, 20), {:invalid, [text]} <- [refusal(reason)], do: cut("#{name}: #{text}")
+
+    {:invalid, texts ++ if(changed == [], do: [], else: [cut("done for #{Enum.join(changed, ", ")}")])}
+  end
 
   defp refusal({:unknown_key, about}), do: {:invalid, [unknown("no server", about, "runs")]}
   defp refusal({:unknown_node, about}), do: {:invalid, [unknown("no node", about, "has a heartbeat")]}
@@ -292,7 +306,7 @@ defmodule DurableHandoff.Operator do
   end
 
   defp refusal(reason) do
-    text = "the drain an operator asked for failed: #{inspect(reason, limit: 20)}"
+    text = "what an operator asked for failed: #{inspect(reason, limit: 20)}"
     Log.error(:operator_drain_failed, nil, text, reason: reason)
     :failed
   end
@@ -302,7 +316,8 @@ defmodule DurableHandoff.Operator do
     cut("#{what} #{given} #{predicate}#{hint}")
   end
 
-  defp cut(text), do: String.slice(text, 0, 1_000)
+  # A Rust node takes a text of at most 4,096 bytes. A character can have any number of codepoints.
+  defp cut(text), do: text |> String.codepoints() |> Enum.take(1_000) |> IO.iodata_to_binary()
 
   defp answer({:ok, message}, _request, from), do: tell(from, message)
   defp answer({:error, reason}, request, from), do: tell(from, Wire.refuse(request, refusal(reason)))

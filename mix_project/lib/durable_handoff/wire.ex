@@ -148,9 +148,12 @@ defmodule DurableHandoff.Wire do
   @spec move_done(id(), map()) :: message()
   def move_done(request, move), do: message(:move_done, [request, move])
 
-  @doc "The refusal of a message of another version."
+  @doc "The refusal of a message of another version. The Rust side takes versions below 2^64."
   @spec refuse_version(term()) :: message()
-  def refuse_version(got), do: refuse(nil, {:version, if(is_integer(got) and got >= 0, do: got, else: 0), @version})
+  def refuse_version(got) when got in 0..0xFFFF_FFFF_FFFF_FFFF,
+    do: refuse(nil, {:version, got, @version})
+
+  def refuse_version(_got), do: refuse_version(0)
 
   defp message(kind, fields), do: List.to_tuple([@tag, @version, kind | fields])
 end

@@ -56,8 +56,8 @@ defmodule DurableHandoff.BetweenNodesTest do
 
   test "an offer of leftovers, and the messages between receivers" do
     id = make_ref()
-    offer = Message.offer(id, node(), [{"k", Room}], [self()])
-    assert offer == %{version: 1, id: id, source: node(), servers: [{"k", Room}], line: [self()]}
+    offer = Message.offer(id, node(), [{"k", Room}], [self()], 4)
+    assert offer == %{version: 1, id: id, source: node(), servers: [{"k", Room}], line: [self()], receivers: 4}
     Message.ask(self(), :ready?)
     assert_received {:"$gen_call", _from, :ready?}
     Message.ask(self(), {:accept, offer})

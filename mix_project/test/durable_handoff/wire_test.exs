@@ -86,6 +86,9 @@ defmodule DurableHandoff.WireTest do
     assert Wire.read({:durable_handoff, 1, "orders", 1, []}) == {:error, :kind}
     assert Wire.refuse_version(2) == {:durable_handoff, 1, :refuse, nil, {:version, 2, 1}}
     assert Wire.refuse_version(:two) == {:durable_handoff, 1, :refuse, nil, {:version, 0, 1}}
+    # The largest that the Rust side takes, and the next one.
+    assert Wire.refuse_version(2 ** 64 - 1) == {:durable_handoff, 1, :refuse, nil, {:version, 2 ** 64 - 1, 1}}
+    assert Wire.refuse_version(2 ** 64) == {:durable_handoff, 1, :refuse, nil, {:version, 0, 1}}
   end
 
   test "a message that is not of this protocol is ignored" do

@@ -1,7 +1,7 @@
 //! `doctor`: tries once, step by step, to reach each node, and says what to do about each failure.
 //!
-//! Guarantee: the command takes as long as the slowest node, at most [`WATCH`] longer than a handshake may.
-//! The command changes nothing: nodes see a hidden node connect and disconnect.
+//! Guarantee: the command takes as long as the slowest host to look up and then the slowest node, at most [`WATCH`]
+//! longer than a handshake may. The command changes nothing: nodes see a hidden node connect and disconnect.
 
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ use super::exit::Exit;
 use super::run::{random_creation, start};
 use crate::distribution::cause::Cause;
 use crate::distribution::dial::{DialError, Step, Trace, dial_traced};
-use crate::distribution::found::nodes_at;
+use crate::distribution::found::nodes_at_each;
 use crate::distribution::{Node, Seed};
+use crate::open_files;
 use crate::settings::Settings;
 
 /// How long a connection must last to count as stable. A peer whose tick time is too short for this node ends
@@ -68,10 +69,12 @@ pub async fn doctor(settings: Settings, json: bool) -> anyhow::Result<Exit> {
 }
 
 async fn rows(node: &Node, settings: &Settings) -> Vec<Row> {
+    // A node that cannot be dialled for lack of them has that error.
+    let _limit = open_files::raise(settings.limits.known);
     let mut rows = Vec::new();
     let mut seeds = settings.connect.clone();
-    for host in &settings.connect_dns {
-        match nodes_at(node, host).await {
+    for (host, found) in nodes_at_each(node, &settings.connect_dns).await {
+        match found {
             Ok(found) => {
                 for seed in found.seeds {
                     if !seeds.contains(&seed) {
@@ -81,11 +84,11 @@ async fn rows(node: &Node, settings: &Settings) -> Vec<Row> {
                 let asked = Trace { step: Step::PortMapper, ..Trace::default() };
                 let failed = |(name, error): &(String, DialError)| Row {
                     node: name.clone(),
-                    ..row(node, host, &asked, Some(error))
+                    ..row(node, &host, &asked, Some(error))
                 };
                 rows.extend(found.failures.iter().map(failed));
             }
-            Err(error) => rows.push(row(node, host, &Trace::default(), Some(&error))),
+            Err(error) => rows.push(row(node, &host, &Trace::default(), Some(&error))),
         }
     }
     let mut tries = JoinSet::new();

@@ -14,8 +14,9 @@ use super::exit::Exit;
 use super::run::{random_creation, start};
 use crate::distribution::dial::dial;
 use crate::distribution::dialler::nodes_known_by;
-use crate::distribution::found::nodes_at;
+use crate::distribution::found::nodes_at_each;
 use crate::distribution::{Inbound, Node, Seed};
+use crate::open_files;
 use crate::service::overview::SupervisorLine;
 use crate::settings::Settings;
 
@@ -68,10 +69,12 @@ pub(super) fn say_errors(lines: &[NodeLine]) -> Exit {
 /// that is configured, or that a reached node knows, has a line even if it cannot be reached. Of one that only DNS
 /// names, standard error says why not: DNS may list several addresses of one node.
 pub(super) async fn survey(node: &Node, settings: &Settings) -> anyhow::Result<Vec<NodeLine>> {
+    // A node that cannot be dialled for lack of them has that error.
+    let _limit = open_files::raise(settings.limits.known);
     let mut next: Vec<Seed> = settings.connect.clone();
     let mut expected: BTreeSet<String> = next.iter().map(|seed| seed.name.to_string()).collect();
-    for host in &settings.connect_dns {
-        match nodes_at(node, host).await {
+    for (host, found) in nodes_at_each(node, &settings.connect_dns).await {
+        match found {
             Ok(found) => {
                 next.extend(found.seeds);
                 found.failures.iter().for_each(|(name, error)| say(&format!("{name}: {}", why(error))));

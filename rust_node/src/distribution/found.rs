@@ -63,6 +63,25 @@ pub async fn nodes_at(node: &Node, wanted: &Seed) -> Result<Found, DialError> {
     Ok(found)
 }
 
+/// The same for several hosts at the same time, in their order.
+pub async fn nodes_at_each(node: &Node, wanted: &[Seed]) -> Vec<(Seed, Result<Found, DialError>)> {
+    let asked: Vec<_> = wanted
+        .iter()
+        .map(|seed| {
+            let (node, seed) = (node.clone(), seed.clone());
+            tokio::spawn(async move {
+                let found = nodes_at(&node, &seed).await;
+                (seed, found)
+            })
+        })
+        .collect();
+    let mut found = Vec::with_capacity(asked.len());
+    for asked in asked {
+        found.extend(asked.await);
+    }
+    found
+}
+
 /// The hosts that DNS returns, each with the port of its node if DNS or the setting has one.
 async fn places(node: &Node, wanted: &Seed) -> std::io::Result<Vec<(String, Option<u16>)>> {
     let host = wanted.name.host();

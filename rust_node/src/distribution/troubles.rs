@@ -2,7 +2,7 @@
 //!
 //! Guarantee: each pair of node and cause is logged once, and again after [`AGAIN`] at the earliest. The name
 //! of a node that dials this one is not proven. Such nodes fill at most [`STRANGERS`] entries and cause at
-//! most that many warnings in that time.
+//! most that many warnings in that time, all their causes together.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -62,8 +62,8 @@ struct Trouble {
     since: Instant,
     last: Instant,
     times: u64,
-    /// When each cause was last logged.
-    told: Vec<(Cause, Instant)>,
+    /// When each cause was last logged, and whether for a node that dialled this one.
+    told: Vec<(Cause, Instant, bool)>,
     /// The node has connected since the last failure.
     over: bool,
 }
@@ -74,17 +74,22 @@ impl Trouble {
     }
 
     fn is_forgotten(&self, now: Instant) -> bool {
-        self.is_over(now) && self.told.iter().all(|(_, at)| now - *at >= AGAIN)
+        self.is_over(now) && self.told.iter().all(|(_, at, _)| now - *at >= AGAIN)
     }
 
     /// Whether the cause should be logged now.
-    fn tell(&mut self, now: Instant) -> bool {
-        self.told.retain(|(_, at)| now - *at < AGAIN);
-        let is_due = self.told.iter().all(|(cause, _)| *cause != self.cause);
+    fn tell(&mut self, now: Instant, stranger: bool) -> bool {
+        self.told.retain(|(_, at, _)| now - *at < AGAIN);
+        let is_due = self.told.iter().all(|(cause, ..)| *cause != self.cause);
         if is_due {
-            self.told.push((self.cause, now));
+            self.told.push((self.cause, now, stranger));
         }
         is_due
+    }
+
+    /// How many warnings nodes that dialled this one have caused under this name.
+    fn told_of_strangers(&self, now: Instant) -> usize {
+        self.told.iter().filter(|(_, at, stranger)| *stranger && now - *at < AGAIN).count()
     }
 }
 
@@ -93,9 +98,9 @@ impl Troubles {
     pub(super) fn note(&self, name: &str, cause: Cause, error: &dyn Display, origin: Origin) {
         let now = Instant::now();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stranger = origin == Origin::Stranger;
         if !all.contains_key(name) {
             all.retain(|_, trouble| !trouble.is_forgotten(now));
-            let stranger = origin == Origin::Stranger;
             let most = if stranger { STRANGERS } else { DIALLED };
             if all.values().filter(|trouble| trouble.stranger == stranger).count() >= most {
                 return;
@@ -104,6 +109,8 @@ impl Troubles {
             let trouble = Trouble { stranger, cause, error, since: now, last: now, times: 0, told: vec![], over: true };
             all.insert(name.to_owned(), trouble);
         }
+        let is_enough =
+            stranger && all.values().map(|trouble| trouble.told_of_strangers(now)).sum::<usize>() >= STRANGERS;
         let Some(trouble) = all.get_mut(name) else { return };
         if trouble.is_over(now) || trouble.cause != cause {
             (trouble.since, trouble.times, trouble.over) = (now, 0, false);
@@ -111,7 +118,7 @@ impl Troubles {
         (trouble.cause, trouble.error, trouble.last) = (cause, error.to_string(), now);
         trouble.times += 1;
         let is_early = origin == Origin::Found && !cause.is_misconfiguration() && now - trouble.since < GRACE;
-        if !is_early && trouble.tell(now) {
+        if !is_early && !is_enough && trouble.tell(now, stranger) {
             let again_s = AGAIN.as_secs();
             warn!(peer = name, cause = cause.label(), %error, again_s, "not connected: {}", cause.advice());
         } else {
@@ -164,7 +171,7 @@ mod tests {
         fn told(&self, name: &str) -> Vec<(Cause, u64)> {
             let all = self.0.lock().expect("not poisoned");
             let told = all.get(name).map(|trouble| trouble.told.clone()).unwrap_or_default();
-            told.iter().map(|(cause, at)| (*cause, at.elapsed().as_secs())).collect()
+            told.iter().map(|(cause, at, _)| (*cause, at.elapsed().as_secs())).collect()
         }
     }
 
@@ -228,5 +235,24 @@ mod tests {
         assert_eq!(troubles.list().len(), 1);
         troubles.count(&metrics);
         assert!(metrics.render().contains("durable_handoff_unreachable{kind=\"cookie\"} 1"), "{}", metrics.render());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_cause_a_bounded_number_of_warnings_whatever_goes_wrong_with_them() {
+        let troubles = Troubles::default();
+        let warnings = || (0..100).map(|number| troubles.told(&format!("n{number}@h")).len()).sum::<usize>();
+        let fail = |origin| {
+            for cause in [Cause::Cookie, Cause::NameKind, Cause::Tls, Cause::Certificate] {
+                (0..100).for_each(|number| troubles.note(&format!("n{number}@h"), cause, &"wrong", origin));
+            }
+        };
+        (0..10).for_each(|number| troubles.note(&format!("n{number}@h"), Cause::Epmd, &"down", Origin::Configured));
+        fail(Origin::Stranger);
+        assert_eq!(warnings(), 10 + STRANGERS);
+        advance(AGAIN).await;
+        fail(Origin::Stranger);
+        assert_eq!(warnings(), STRANGERS);
+        troubles.note("n0@h", Cause::Epmd, &"down", Origin::Configured);
+        assert_eq!(warnings(), STRANGERS + 1, "nodes that this one dials do not count");
     }
 }

@@ -195,10 +195,42 @@ async fn a_dns_server_that_names_too_many_nodes_does_no_harm() {
     }
 }
 
+#[tokio::test]
+async fn the_doctor_looks_up_all_hosts_at_the_same_time() {
+    let (_held, port) = unused_port();
+    let (socket, _listener) = sockets(LOOPBACK[0]).await;
+    let dns = socket.local_addr().expect("an address").to_string();
+    let record = record(&loopback(0, 1), port);
+    // Answers only when both hosts are asked for, repeated questions too.
+    tokio::spawn(async move {
+        let mut question = [0; 512];
+        let mut asked = [None, None];
+        while let Ok((length, from)) = socket.recv_from(&mut question).await {
+            let question = &question[..length];
+            let is_two = question.windows(3).any(|label| label == b"two");
+            asked[usize::from(is_two)] = Some((question.to_vec(), from));
+            if let [Some(one), Some(two)] = &asked {
+                for (question, from) in [one, two] {
+                    let answer = answer(question, GOOD, 1, std::slice::from_ref(&record)).expect("an answer");
+                    socket.send_to(&answer, *from).await.expect("sent");
+                }
+            }
+        }
+    });
+    let rows = diagnosed(&["a@_dist._tcp.one.internal", "b@_dist._tcp.two.internal"], &dns).await;
+    let found: Vec<_> = rows.iter().map(|row| (row["node"].as_str(), row["cause"].as_str())).collect();
+    assert_eq!(found, [(Some("a@127.0.0.1"), Some("port")), (Some("b@127.0.0.1"), Some("port"))], "{rows:?}");
+}
+
 /// The rows of `doctor` for the nodes that this server names.
 async fn examined(dns: SocketAddr) -> Vec<Value> {
-    let dns = dns.to_string();
-    let arguments = ["doctor", "--json", "--connect-dns", "app@_dist._tcp.app.internal", "--dns-server", &dns];
+    diagnosed(&["app@_dist._tcp.app.internal"], &dns.to_string()).await
+}
+
+/// The rows of `doctor` for the nodes at these hosts, none of which it reaches.
+async fn diagnosed(hosts: &[&str], dns: &str) -> Vec<Value> {
+    let hosts = hosts.join(",");
+    let arguments = ["doctor", "--json", "--connect-dns", &hosts, "--dns-server", dns];
     let output = tokio::process::Command::from(program(&arguments)).kill_on_drop(true).output();
     let output = tokio::time::timeout(SOON, output).await.expect("it ends").expect("it runs");
     assert_eq!(output.status.code(), Some(3), "{output:?}");

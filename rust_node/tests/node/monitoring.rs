@@ -64,6 +64,15 @@ fn alerts_use_only_existing_metrics_and_kinds() {
     assert!(kinds > 8, "{kinds}");
 }
 
+#[test]
+fn the_alert_about_servers_that_were_left_is_about_those_that_were_to_move() {
+    let expressions = expressions();
+    let alert = expressions.iter().find(|expression| expression.contains("durable_handoff_left_total"));
+    let not = alert.and_then(|expression| expression.split("kind!~\"").nth(1)?.split('"').next()).expect("kinds");
+    let stay = Reason::ALL.iter().filter(|reason| !reason.was_to_move()).map(|reason| reason.name());
+    assert_eq!(not.split('|').collect::<BTreeSet<_>>(), stay.collect());
+}
+
 /// An alert does not fire for an event that creates the series it looks at.
 #[tokio::test]
 async fn a_node_that_has_just_started_has_every_series_whose_increase_an_alert_uses() {

@@ -2,14 +2,19 @@
 
 use std::process::Command;
 
-use crate::support::{BINARY, Node, Process, node_name, program};
+use crate::support::{BINARY, COOKIE, Node, Process, SOON, node_name, program, text};
 use tokio::net::TcpListener;
 
-/// Starts a node with a limit of open files: soft, hard or both.
-fn limited(limit: &str) -> Node {
+/// The program with a limit of open files: soft, hard or both.
+fn under(limit: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), BINARY]);
-    Node::from(command, &node_name("rust"), "127.0.0.1:0", &[])
+    command
+}
+
+/// Starts a node with a limit of open files.
+fn limited(limit: &str) -> Node {
+    Node::from(under(limit), &node_name("rust"), "127.0.0.1:0", &[])
 }
 
 #[tokio::test]
@@ -29,6 +34,28 @@ async fn a_hard_limit_below_what_the_node_needs_is_in_the_log_and_the_node_serve
     assert_eq!(node.process.exit_code(), Some(0));
     let lines = node.process.every_line();
     assert!(lines.iter().any(|line| line.contains(" WARN ") && line.contains("limit=64")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_command_that_dials_more_nodes_than_the_soft_limit_of_open_files_raises_it() {
+    for name in ["nodes", "doctor"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        // Ends the connections when all have dialled.
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while held.len() < 100 {
+                held.push(listener.accept().await.expect("dialled"));
+            }
+        });
+        let nodes: Vec<String> = (0..100).map(|number| format!("n{number}@127.0.0.1:{port}")).collect();
+        let mut command = under("-Sn 64");
+        command.args([name, "--json", "--connect", &nodes.join(",")]).env("DURABLE_HANDOFF_COOKIE", COOKIE);
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output();
+        let output = tokio::time::timeout(SOON, output).await.expect("it ends").expect("it runs");
+        let written = text(&output.stdout) + &text(&output.stderr);
+        assert!(written.contains("n99@127.0.0.1") && !written.contains("os error 24"), "{written}");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,26 @@ defmodule DurableHandoff.Wire.EndpointTest do
     assert Endpoint.info().version == before + 14
   end
 
+  test "an announcement of a process of this node, which cannot be a Rust node, is ignored and counted" do
+    before = Endpoint.info()
+    send(Wire.endpoint_process(), {:durable_handoff, 1, :announce, self(), %{release: "1.0", accepting: true}})
+    :sys.get_state(Wire.endpoint_process())
+    assert Endpoint.info() == %{before | ignored: before.ignored + 1}
+  end
+
+  test "a Rust node that refuses a message is logged with its reason" do
+    {_state, log} =
+      collect(
+        fn ->
+          send(Wire.endpoint_process(), Wire.refuse(nil, {:full, "nodes", 7}))
+          :sys.get_state(Wire.endpoint_process())
+        end,
+        &(&1[:durable_handoff] == :rust_node_refused)
+      )
+
+    assert [{:warning, :rust_node_refused, %{reason: {:full, "nodes", 7}}}] = log
+  end
+
   # Announces each of these versions, and returns the log lines about that.
   defp announced(versions) do
     {_state, log} =

@@ -55,6 +55,7 @@ defmodule Operator do
   end
 
   defp answer(:move_request, what, request, from) do
+    step(request, from, 0)
     done = %{from: Atom.to_string(node()), to: what.to || "best@h", gap_us: 41_000, attempts: 2}
     send(from, {@tag, 1, :move_done, request, done})
   end
