@@ -3,11 +3,11 @@ defmodule DurableHandoff.Leftovers do
   # Starts servers here that a drain on another node could not move in time.
   #
   # A drain that ends with servers it did not move (`:deadline`, `:failures`, `:capacity`, `:no_target`,
-  # `:attempts_exhausted`, `:lost_race` at a silent target, or `:cancelled` during a shutdown) offers them to
-  # this process on other nodes (`DurableHandoff.Leftovers.Offer`), before the graceful shutdown stops them.
-  # After `DurableHandoff.cancel/1` it offers only what it had stopped already. A node that accepts an offer
-  # starts each server as soon as its graceful stop is in storage, instead of at the next sweep. Servers that
-  # are not permanent count like permanent ones: the policy that let them into the drain decides.
+  # `:attempts_exhausted`, `:state_not_stored` or `:lost_race` when it runs nowhere, or `:cancelled` during a
+  # shutdown) offers them to this process on other nodes (`DurableHandoff.Leftovers.Offer`), before the graceful
+  # shutdown stops them. After `DurableHandoff.cancel/1` it offers only what it had stopped already. A node that
+  # accepts an offer starts each server as soon as its graceful stop is in storage, instead of at the next sweep.
+  # Servers that are not permanent count like permanent ones: the policy that let them into the drain decides.
   #
   # Guarantees:
   #
@@ -31,6 +31,9 @@ defmodule DurableHandoff.Leftovers do
   #                                        ▲   ▲                              ▲           ├─► resting ──► queued
   #                                        │   └── still up ───────────────────┼───────────┤
   #                                        └────── locked by a dead node ──────┴───────────┘
+  #
+  # A full node forwards it to the next receiver, and keeps it until it is registered: when that receiver is gone or stands
+  # down before that, it is queued again.
   #
   # A server that stops by itself, gracefully, within these five minutes on a node that was drained but neither
   # shut down nor uncordoned is adopted, too, and started elsewhere once.

@@ -21,7 +21,7 @@ defmodule DurableHandoff.Leftovers.Adoption do
   # Enough for a drain, the graceful shutdown after it (55 s), a lock that must expire (50 s), and a margin.
   @lifetime_us 300_000_000
 
-  @enforce_keys [:id, :source, :earlier, :later, :pending, :accepted_us]
+  @enforce_keys [:id, :source, :earlier, :later, :receivers, :pending, :accepted_us]
   defstruct @enforce_keys ++ [entries: %{}, total: 0, started: 0, running: 0, forwarded: 0, dropped: %{}]
 
   @typedoc """
@@ -29,9 +29,10 @@ defmodule DurableHandoff.Leftovers.Adoption do
     * `{:locked, lock}`: it may be started when its node has been dead for long enough;
     * `:queued`: it may be started when the pace allows;
     * `:trying`: a start runs;
-    * `:resting`: it is tried again after a pause.
+    * `:resting`: it is tried again after a pause;
+    * `{:forwarded, receiver}`: this node was full, and a later receiver is to start it.
   """
-  @type phase :: :waiting | {:locked, Takeover.lock()} | :queued | :trying | :resting
+  @type phase :: :waiting | {:locked, Takeover.lock()} | :queued | :trying | :resting | {:forwarded, pid()}
   @type entry :: %{module: module(), phase: phase(), tries: non_neg_integer(), faults: non_neg_integer()}
 
   @type t :: %__MODULE__{
@@ -39,6 +40,7 @@ defmodule DurableHandoff.Leftovers.Adoption do
           source: node(),
           earlier: MapSet.t(pid()),
           later: [pid()],
+          receivers: pos_integer(),
           pending: [{term(), module()}],
           accepted_us: integer(),
           entries: %{term() => entry()},
@@ -55,18 +57,20 @@ defmodule DurableHandoff.Leftovers.Adoption do
 
   @doc "Checks an offer that `receiver` got; `receiver` has to be in its line."
   @spec new(term(), pid(), integer()) :: {:ok, t()} | {:error, :malformed | :unsupported}
-  def new(%{version: @version, id: id, source: source, servers: servers, line: line}, receiver, now_us)
+  def new(%{version: @version, id: id, source: source, servers: servers, line: line} = offer, receiver, now_us)
       when is_reference(id) and is_atom(source) and source != node() and is_list(servers) and is_list(line) do
     with true <- List.improper?(line) == false and length(line) <= @longest_line and Enum.all?(line, &is_pid/1),
          true <-
            List.improper?(servers) == false and length(servers) <= @most_servers and Enum.all?(servers, &server?/1),
-         {earlier, [^receiver | later]} <- Enum.split_while(line, &(&1 != receiver)) do
+         {earlier, [^receiver | later]} <- Enum.split_while(line, &(&1 != receiver)),
+         receivers when is_integer(receivers) and receivers > 0 <- Map.get(offer, :receivers, length(line)) do
       {:ok,
        %__MODULE__{
          id: id,
          source: source,
          earlier: MapSet.new(earlier),
          later: later,
+         receivers: receivers,
          pending: servers,
          accepted_us: now_us
        }}
@@ -116,8 +120,8 @@ defmodule DurableHandoff.Leftovers.Adoption do
     %{adoption | entries: Map.update!(adoption.entries, key, &Map.merge(&1, Map.new(changes)))}
   end
 
-  @doc "Removes an entry for good and counts why."
-  @spec settle(t(), term(), :started | :running | :forwarded | {:dropped, atom()}) :: t()
+  @doc "Removes an entry for good and counts why. One that was offered again counts in that adoption only."
+  @spec settle(t(), term(), :started | :running | :forwarded | :offered_again | {:dropped, atom()}) :: t()
   def settle(adoption, key, why) do
     adoption = %{adoption | entries: Map.delete(adoption.entries, key)}
 
@@ -125,18 +129,27 @@ defmodule DurableHandoff.Leftovers.Adoption do
       :started -> %{adoption | started: adoption.started + 1}
       :running -> %{adoption | running: adoption.running + 1}
       :forwarded -> %{adoption | forwarded: adoption.forwarded + 1}
+      :offered_again -> %{adoption | total: adoption.total - 1}
       {:dropped, reason} -> %{adoption | dropped: Map.update(adoption.dropped, reason, 1, &(&1 + 1))}
     end
   end
 
-  @doc "Removes all entries for the same reason."
+  @doc "Removes all entries for the same reason, but those that were forwarded as such."
   @spec settle_all(t(), :forwarded | {:dropped, atom()}) :: t()
-  def settle_all(adoption, why),
-    do: Enum.reduce(Map.keys(adoption.entries), %{adoption | pending: []}, &settle(&2, &1, why))
+  def settle_all(adoption, why) do
+    Enum.reduce(adoption.entries, %{adoption | pending: []}, fn
+      {key, %{phase: {:forwarded, _receiver}}}, adoption -> settle(adoption, key, :forwarded)
+      {key, _entry}, adoption -> settle(adoption, key, why)
+    end)
+  end
 
   @doc "The keys of the entries that still run at the source."
   @spec waiting(t()) :: [term()]
   def waiting(adoption), do: for({key, %{phase: :waiting}} <- adoption.entries, do: key)
+
+  @doc "The keys of the entries that were forwarded, each with the receiver that is to start it."
+  @spec forwarded(t()) :: [{term(), pid()}]
+  def forwarded(adoption), do: for({key, %{phase: {:forwarded, receiver}}} <- adoption.entries, do: {key, receiver})
 
   @doc "Whether it was accepted more than five minutes ago."
   @spec expired?(t(), integer()) :: boolean()

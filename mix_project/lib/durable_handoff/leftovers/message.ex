@@ -11,13 +11,17 @@ defmodule DurableHandoff.Leftovers.Message do
   @tag :"Elixir.DurableHandoff.Leftovers"
   @version 1
 
-  @typedoc "`line`: the receivers in order; the first one starts the servers."
+  @typedoc """
+  `line`: the receivers in order; the first one starts the servers. `receivers`: how many nodes start servers of the
+  source, of this offer and of the others that it sends now. An earlier release does not send it.
+  """
   @type offer :: %{
           version: pos_integer(),
           id: reference(),
           source: node(),
           servers: [{key :: term(), module()}],
-          line: [pid(), ...]
+          line: [pid(), ...],
+          receivers: pos_integer()
         }
 
   @doc "The name of the receiver of `supervisor`, on every node."
@@ -29,9 +33,9 @@ defmodule DurableHandoff.Leftovers.Message do
   def version, do: @version
 
   @doc "The offer that is sent to each receiver of `line`."
-  @spec offer(reference(), node(), [{term(), module()}], [pid(), ...]) :: offer()
-  def offer(id, source, servers, line),
-    do: %{version: @version, id: id, source: source, servers: servers, line: line}
+  @spec offer(reference(), node(), [{term(), module()}], [pid(), ...], pos_integer()) :: offer()
+  def offer(id, source, servers, line, receivers),
+    do: %{version: @version, id: id, source: source, servers: servers, line: line, receivers: receivers}
 
   @doc """
   Sends a request to a receiver, or to the process `name` on a node, and returns at once. Get the answer with
@@ -61,8 +65,7 @@ defmodule DurableHandoff.Leftovers.Message do
 
   @doc "Tells the receivers of connected nodes that this node goes on: it is uncordoned."
   @spec resumed(Host.name()) :: :ok
-  def resumed(supervisor),
-    do: Enum.each(Node.list(), &:erlang.send({name(supervisor), &1}, {@tag, {:resumed, node()}}, [:noconnect]))
+  def resumed(supervisor), do: Enum.each(Node.list(), &tell({name(supervisor), &1}, {:resumed, node()}))
 
   @doc "Decodes a message that a receiver got."
   @spec read(term()) ::
@@ -82,8 +85,13 @@ defmodule DurableHandoff.Leftovers.Message do
   # No receiver runs here.
   defp tell(nil, _message), do: :ok
 
+  # While the connection is full a process of its own waits for it, so such messages may arrive in another order.
   defp tell(receiver, message) do
-    send(receiver, {@tag, message})
+    message = {@tag, message}
+
+    with :nosuspend <- :erlang.send(receiver, message, [:nosuspend, :noconnect]),
+         do: spawn(:erlang, :send, [receiver, message, [:noconnect]])
+
     :ok
   end
 end

@@ -39,8 +39,15 @@ defmodule DurableHandoff.Leftovers.Offer do
   def run(snapshot, results, options, offer?, budget_ms) do
     case left_over(snapshot, results, offer?) do
       [] -> 0
-      left_over -> offer_aside(snapshot, left_over, options, max(budget_ms, 1))
+      left_over -> snapshot |> only(left_over) |> offer_aside(options, max(budget_ms, 1))
     end
+  end
+
+  # A process gets a copy of what it is started with.
+  defp only(snapshot, left_over) do
+    {ids, entries} = Enum.unzip(left_over)
+    servers = for id <- ids, do: Snapshot.server(snapshot, id)
+    %{snapshot | servers: List.to_tuple(servers), entries: entries, excluded: [], lately: []}
   end
 
   # The numbers and entries of the servers, the highest priority first.
@@ -73,14 +80,14 @@ defmodule DurableHandoff.Leftovers.Offer do
 
   # The offer runs in a process of its own: a slow receiver must not delay the shutdown, and the end of the
   # drain must not cancel offers in flight.
-  defp offer_aside(%{supervisor: supervisor} = snapshot, left_over, options, budget_ms) do
+  defp offer_aside(%{supervisor: supervisor} = snapshot, options, budget_ms) do
     marked? = Status.marked?(supervisor)
 
     {pid, monitor} =
       :proc_lib.spawn_opt(
         fn ->
           Host.leave_application()
-          accepted = offer(snapshot, left_over, options)
+          accepted = offer(snapshot, options)
           # The node was uncordoned before the receivers had the offer.
           if marked? and goes_on?(supervisor), do: Message.resumed(supervisor)
           # OTP reports most other exit reasons as a crash.
@@ -105,15 +112,15 @@ defmodule DurableHandoff.Leftovers.Offer do
 
   defp goes_on?(supervisor), do: Host.whereis(supervisor) != nil and not Status.marked?(supervisor)
 
-  defp offer(snapshot, left_over, options) do
+  defp offer(snapshot, options) do
     deadline_us = Clock.after_ms(@patience_ms)
     view = Snapshot.refresh(snapshot).view
     ready = snapshot |> targets(view) |> ask(snapshot.supervisor, deadline_us)
 
-    accepted =
-      snapshot |> offers(left_over, options, view, ready) |> send_all(deadline_us) |> Map.reject(&match?({_, 0}, &1))
+    by_target = assign(snapshot, options, view, ready)
+    accepted = snapshot |> offers(by_target, ready) |> send_all(deadline_us) |> Map.reject(&match?({_, 0}, &1))
 
-    Announcement.offered(snapshot.supervisor, length(left_over), accepted)
+    Announcement.offered(snapshot.supervisor, Snapshot.size(snapshot), accepted)
     accepted |> Map.values() |> Enum.sum()
   end
 
@@ -150,22 +157,26 @@ defmodule DurableHandoff.Leftovers.Offer do
     end
   end
 
-  defp offers(_snapshot, _left_over, _options, _view, []), do: []
+  # The numbers of the servers by the name of their target.
+  defp assign(_snapshot, _options, _view, []), do: %{}
 
-  defp offers(snapshot, left_over, options, view, ready) do
+  defp assign(snapshot, options, view, ready) do
     names = Enum.map(ready, fn {name, _pid} -> name end)
     config = Snapshot.engine_config(snapshot, options, options.timeout_ms)
     view = %{view | nodes: Enum.filter(view.nodes, &(&1.name in names))}
-    {:ok, assigned} = Plan.assign(config, Enum.map(left_over, fn {_id, entry} -> entry end), view)
+    {:ok, assigned} = Plan.assign(config, snapshot.entries, view)
+    with_target = for {{:ok, target}, id} <- Enum.with_index(assigned), do: {target, id}
+    Enum.group_by(with_target, &elem(&1, 0), &elem(&1, 1))
+  end
 
-    left_over
-    |> Enum.zip(assigned)
-    |> Enum.filter(&match?({_server, {:ok, _target}}, &1))
-    |> Enum.group_by(fn {_server, {:ok, target}} -> target end, fn {{id, _entry}, _assigned} -> id end)
-    |> Enum.map(fn {name, ids} ->
+  @doc "The offer of each target in `by_target`, which has the numbers of the servers, to the receivers that are ready."
+  @spec offers(Snapshot.t(), %{(target :: String.t()) => [non_neg_integer(), ...]}, [{String.t(), pid()}]) ::
+          [{String.t(), Message.offer()}]
+  def offers(snapshot, by_target, ready) do
+    Enum.map(by_target, fn {name, ids} ->
       servers = for id <- ids, %{key: key, module: module} = Snapshot.server(snapshot, id), do: {key, module}
       line = ready |> line(name) |> Enum.map(fn {_name, pid} -> pid end)
-      {name, Message.offer(make_ref(), node(), servers, line)}
+      {name, Message.offer(make_ref(), node(), servers, line, map_size(by_target))}
     end)
   end
 

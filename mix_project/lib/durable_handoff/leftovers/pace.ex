@@ -8,11 +8,11 @@ defmodule DurableHandoff.Leftovers.Pace do
   # for the store. Leftovers are down anyway, so that does not help them. While the store does not fail, at
   # least as many start as the limiter begins with.
   #
-  # The source stops fifty servers at a time. While it does, all receivers together start twice as many
-  # (`rush/2`), because a start takes four requests and a stop takes one. Without this, servers would be
-  # stopped much faster than they can be started, and each would be down for longer. It can slow the stops to
-  # a third of their speed. The stops have a time limit (55 s in all), so a receiver ends this after ten
-  # seconds.
+  # The source stops fifty servers at a time. While it does, all receivers of its offers together start twice as
+  # many (`rush/2`), because a start takes four requests and a stop takes one; more only where each would start more
+  # without it. Without this, servers would be stopped much faster than they can be started, and each would be down
+  # for longer. It can slow the stops to a third of their speed. The stops have a time limit (55 s in all), so a
+  # receiver ends this after ten seconds.
   #
   # Guarantee: at most `ceiling` permits are in use, and at least one is always available when none is in use.
   # Only the process that created it may use it.
@@ -50,6 +50,9 @@ defmodule DurableHandoff.Leftovers.Pace do
 
   @doc "A permit for one start, or nil when enough are running."
   @spec take(t()) :: {permit() | nil, t()}
+  # The limiter knows only its own permits, not those beside it.
+  def take(%{out: out, ceiling: ceiling} = pace) when out >= ceiling, do: {nil, pace}
+
   def take(%{out: out} = pace) do
     case Native.limiter_take(pace.limiter, Clock.now_us()) do
       permit when is_integer(permit) -> {permit, %{pace | out: out + 1}}

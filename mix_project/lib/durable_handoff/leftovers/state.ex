@@ -4,7 +4,7 @@ defmodule DurableHandoff.Leftovers.State do
   #
   # Guarantees: a server is an entry of at most one adoption here, the latest. Each entry waits for a registry
   # event, a timer or the end of a start; `tick/2` polls for those whose event was lost. Every adoption ends,
-  # at the latest when it expires, with one line in the log and one event.
+  # at the latest when it expires, and if servers were this receiver's turn, with one line in the log and one event.
 
   alias DurableHandoff.{Clock, Host, Options, Status}
   alias DurableHandoff.Host.{Registry, Takeover}
@@ -12,7 +12,8 @@ defmodule DurableHandoff.Leftovers.State do
 
   @most_held 300_000
   @most_remembered 1_000
-  # An offer that was sent before its receiver stood down arrives within the time that its sender waits for answers.
+  # An offer that was sent before its receiver stood down, forwarded servers or settled all, arrives within the time that
+  # its sender waits for answers.
   @remembered_us 10_000_000
   @first_rest_ms 100
   @longest_rest_ms 5_000
@@ -21,7 +22,7 @@ defmodule DurableHandoff.Leftovers.State do
 
   @enforce_keys [:supervisor, :options, :starts, :draining?]
   defstruct @enforce_keys ++
-              [adoptions: %{}, monitors: %{}, holder: %{}, queue: :queue.new(), stood_down: %{}] ++
+              [adoptions: %{}, monitors: %{}, holder: %{}, queue: :queue.new(), stood_down: %{}, early: %{}] ++
               [subscribed_to: nil, ticking?: false, rush_until_us: nil]
 
   @type t :: %__MODULE__{
@@ -34,6 +35,7 @@ defmodule DurableHandoff.Leftovers.State do
           holder: %{term() => reference()},
           queue: :queue.queue({reference(), term()}),
           stood_down: %{pid() => at_us :: integer()},
+          early: %{reference() => {:settled | [forwarded_key :: term()], at_us :: integer()}},
           subscribed_to: nil | {host :: pid() | nil},
           ticking?: boolean(),
           rush_until_us: nil | integer()
@@ -82,12 +84,22 @@ defmodule DurableHandoff.Leftovers.State do
     end
   end
 
-  @doc "Starts the servers of a new adoption if it is this receiver's turn."
+  @doc "Starts the servers of a new adoption if it is this receiver's turn, or those that were forwarded to it."
   @spec begin(t(), reference()) :: t()
   def begin(state, id) do
+    {{told, _at_us}, early} = Map.pop(state.early, id, {[], nil})
+    state = %{state | early: early}
+
     case state.adoptions do
-      %{^id => adoption} -> if Adoption.mine?(adoption), do: activate(state, adoption, :all), else: state
-      %{} -> state
+      %{^id => _settled} when told == :settled ->
+        settled(state, id)
+
+      %{^id => adoption} ->
+        which = if Adoption.mine?(adoption), do: :all, else: told
+        if which == [], do: state, else: activate(state, adoption, which)
+
+      %{} ->
+        state
     end
   end
 
@@ -96,14 +108,26 @@ defmodule DurableHandoff.Leftovers.State do
   def forwarded(%{adoptions: adoptions} = state, id, keys) when is_map_key(adoptions, id),
     do: activate(state, adoptions[id], keys)
 
-  def forwarded(state, _id, _keys), do: state
+  def forwarded(state, id, keys) do
+    case state.early do
+      %{^id => {before, _at_us}} when is_list(before) -> remember(state, id, keys ++ before)
+      %{} -> remember(state, id, keys)
+    end
+  end
 
   @doc "No server of an adoption is left for this receiver."
   @spec settled(t(), term()) :: t()
   def settled(%{adoptions: adoptions} = state, id) when is_map_key(adoptions, id),
     do: state |> put(%{adoptions[id] | pending: []}) |> close(id)
 
-  def settled(state, _id), do: state
+  def settled(state, id), do: remember(state, id, :settled)
+
+  # The offer comes from another node than this, and may be on its way.
+  defp remember(state, id, told) do
+    now_us = Clock.now_us()
+    early = Map.filter(state.early, fn {_id, {_told, at_us}} -> at_us > now_us - @remembered_us end)
+    %{state | early: early |> forget_too_many() |> Map.put(id, {told, now_us})}
+  end
 
   @doc "`source` was uncordoned: what still runs there stays."
   @spec resumed(t(), node()) :: t()
@@ -113,7 +137,8 @@ defmodule DurableHandoff.Leftovers.State do
     Enum.reduce(state.adoptions, state, fn
       {id, %{source: ^source} = adoption}, state ->
         adoption = %{adoption | pending: Enum.reject(adoption.pending, fn {key, _module} -> stays?.(key) end)}
-        staying = adoption |> Adoption.waiting() |> Enum.filter(stays?)
+        forwarded = for {key, _receiver} <- Adoption.forwarded(adoption), do: key
+        staying = Enum.filter(Adoption.waiting(adoption) ++ forwarded, stays?)
         # The last one may end the adoption.
         Enum.reduce(staying, put(state, adoption), &settle(&2, id, &1, :running)) |> close(id)
 
@@ -140,11 +165,17 @@ defmodule DurableHandoff.Leftovers.State do
     adoption = Adoption.without(before, pid)
     state = put(state, adoption)
 
-    if Adoption.mine?(adoption) and not Adoption.mine?(before) do
-      Announcement.taken_over(state.supervisor, adoption, node(pid))
-      activate(state, adoption, :all)
-    else
-      state
+    state =
+      if Adoption.mine?(adoption) and not Adoption.mine?(before) do
+        Announcement.taken_over(state.supervisor, adoption, node(pid))
+        activate(state, adoption, :all)
+      else
+        state
+      end
+
+    # That receiver starts these no more, and the next one waits for this node.
+    for {key, ^pid} <- Adoption.forwarded(adoption), reduce: state do
+      state -> enqueue(state, id, key, {:forwarded, pid})
     end
   end
 
@@ -192,22 +223,24 @@ defmodule DurableHandoff.Leftovers.State do
     close(state, adoption.id)
   end
 
-  defp rush(state, adoption) do
-    receivers = MapSet.size(adoption.earlier) + 1 + length(adoption.later)
-    %{state | starts: Starts.rush(state.starts, receivers), rush_until_us: Clock.now_us() + @rush_us}
-  end
+  defp rush(state, adoption),
+    do: %{state | starts: Starts.rush(state.starts, adoption.receivers), rush_until_us: Clock.now_us() + @rush_us}
 
   # The latest adoption counts. An earlier one is from an earlier drain, of the same node or of the node from
   # which the server has moved since.
   defp hold(%{holder: holder} = state, key, id) do
     state =
       case holder do
-        %{^key => earlier} when earlier != id -> settle(state, earlier, key, :forwarded)
+        %{^key => earlier} when earlier != id -> settle(state, earlier, key, offered_again(state, earlier, key))
         %{} -> state
       end
 
     %{state | holder: Map.put(state.holder, key, id)}
   end
+
+  # What was forwarded is still with a later receiver, which may go down.
+  defp offered_again(state, id, key),
+    do: if(match?(%{phase: {:forwarded, _receiver}}, entry(state, id, key)), do: :forwarded, else: :offered_again)
 
   # One server, from the first lookup to its end
 
@@ -230,6 +263,8 @@ defmodule DurableHandoff.Leftovers.State do
   defp confirm(state, id, key) do
     case state.adoptions[id].entries[key].phase do
       phase when phase in [:queued, :trying] -> state
+      # The receiver that is to start it finds out whether it has started.
+      {:forwarded, _receiver} -> settle(state, id, key, :forwarded)
       phase -> enqueue(state, id, key, phase)
     end
   end
@@ -304,7 +339,7 @@ defmodule DurableHandoff.Leftovers.State do
     case state.adoptions[id].later do
       [next | _others] ->
         Message.forward(next, id, [key])
-        settle(state, id, key, :forwarded)
+        phase(state, id, key, {:forwarded, next})
 
       [] ->
         rest(state, id, key, entry)
@@ -344,6 +379,10 @@ defmodule DurableHandoff.Leftovers.State do
         finish(state, Adoption.settle_all(adoption, {:dropped, :expired}))
       else
         state = Enum.reduce(Adoption.waiting(adoption), state, &locate(&2, id, &1))
+
+        state =
+          Enum.reduce(Adoption.forwarded(adoption), state, fn {key, _receiver}, state -> arrived(state, id, key) end)
+
         unlock(state, adoption)
       end
     end)
@@ -364,6 +403,15 @@ defmodule DurableHandoff.Leftovers.State do
          not Takeover.at_source?(state.supervisor, key, state.adoptions[id].source),
        do: enqueue(state, id, key, :waiting),
        else: state
+  end
+
+  defp arrived(state, id, key) do
+    with {_place, pid} <- Host.lookup(state.supervisor, key),
+         true <- node(pid) != state.adoptions[id].source do
+      settle(state, id, key, :forwarded)
+    else
+      _down_or_at_source -> state
+    end
   end
 
   defp unlock(state, adoption) do
@@ -426,5 +474,5 @@ defmodule DurableHandoff.Leftovers.State do
 
   defp put(state, adoption), do: %{state | adoptions: Map.put(state.adoptions, adoption.id, adoption)}
 
-  defp forget_too_many(pids), do: if(map_size(pids) >= @most_remembered, do: %{}, else: pids)
+  defp forget_too_many(remembered), do: if(map_size(remembered) >= @most_remembered, do: %{}, else: remembered)
 end

@@ -10,7 +10,7 @@ defmodule DurableHandoff.Leftovers.AdoptionTest do
     adoption
   end
 
-  defp offer(servers, line), do: Message.offer(make_ref(), @source, servers, line)
+  defp offer(servers, line), do: Message.offer(make_ref(), @source, servers, line, length(line))
 
   defp process, do: spawn(fn -> :ok end)
 
@@ -44,7 +44,9 @@ defmodule DurableHandoff.Leftovers.AdoptionTest do
             %{message | servers: [{"k", nil}]},
             %{message | servers: ["k"]},
             %{message | line: [self() | :improper]},
-            %{message | line: [:me]}
+            %{message | line: [:me]},
+            %{message | receivers: 0},
+            %{message | receivers: :all}
           ] do
         assert {:error, :malformed} = Adoption.new(wrong, self(), 0)
       end

@@ -18,6 +18,18 @@ defmodule DurableHandoff.Leftovers.PaceTest do
     assert {[_, _], _pace} = :adaptive |> Pace.new(2) |> take_all()
   end
 
+  test "never exceeds the ceiling, also when the limiter's limit rises while permits beside it are in use" do
+    most =
+      Enum.reduce(1..200, {0, [], :adaptive |> Pace.new(20) |> Pace.rush(1)}, fn _round, {most, beside, pace} ->
+        {permits, pace} = take_all(pace)
+        {slow, quick} = Enum.split_with(permits, &(&1 == :beside))
+        most = max(most, length(permits) + length(beside))
+        {most, slow ++ beside, give_all(pace, quick, :served)}
+      end)
+
+    assert elem(most, 0) == 20
+  end
+
   test "a slow store does not reduce the starts below the initial number" do
     {permits, pace} = take_all(Pace.new(:adaptive, 50))
     assert length(permits) >= 8

@@ -25,7 +25,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
   # An offer of these servers to the receivers in `line`.
   defp adoption(keys, line, id \\ make_ref()) do
     servers = for key <- keys, do: {key, Some.Module}
-    {:ok, adoption} = Adoption.new(Message.offer(id, @source, servers, line), self(), 0)
+    {:ok, adoption} = Adoption.new(Message.offer(id, @source, servers, line, length(line)), self(), 0)
     adoption
   end
 
@@ -50,6 +50,12 @@ defmodule DurableHandoff.Leftovers.StateTest do
     assert entry(state, id, "c").phase == :queued
     {_receiver, pids} = state |> State.tried(pids["a"], :started, 1) |> trying()
     assert Enum.sort(Map.keys(pids)) == ["b", "c"]
+  end
+
+  test "without events of the registry it polls, and says so once", %{state: state} do
+    {state, log} = collect(fn -> state |> take(["a"]) |> elem(0) |> take(["b"]) |> elem(0) end)
+    assert [{:warning, :leftovers_poll_only, %{reason: _no_supervisor}}] = log
+    assert Enum.sort(Map.keys(State.held(state))) == ["a", "b"]
   end
 
   test "a server that fails to start is tried a limited number of times", %{state: state} do
@@ -99,7 +105,7 @@ defmodule DurableHandoff.Leftovers.StateTest do
     {state, pids} = trying(state)
     state = State.tried(state, pids["a"], {:refused, :full}, 1)
     assert_received {Leftovers, {:pass, ^id, ["a"]}}
-    assert entry(state, id, "a") == nil
+    assert entry(state, id, "a").phase == {:forwarded, self()}
 
     state = State.drop_receiver(state, self(), :gone)
     state = State.tried(state, started(state)["z"], {:refused, :full}, 1)
@@ -111,8 +117,79 @@ defmodule DurableHandoff.Leftovers.StateTest do
     {state, pids} = trying(state)
     state = State.tried(state, pids["a"], {:refused, :full}, 1)
     state = State.tried(state, pids["b"], :started, 1)
-    assert State.idle?(state)
+    refute State.idle?(state)
+    assert state |> State.registry_event(:registered, "a", :other@somewhere) |> State.idle?()
     refute_received {Leftovers, {:settled, ^id}}
+  end
+
+  test "the source offers a server again: the later receivers forget the earlier offer, and it counts once",
+       %{state: state} do
+    {state, log} =
+      collect(fn ->
+        {state, earlier} = take(state, ["a", "b"], [self()])
+        {state, pids} = trying(state)
+        state = State.tried(state, pids["b"], {:left_alone, :permanent}, 1)
+        {state, again} = take(state, ["a"], [self()])
+        assert_received {Leftovers, {:settled, ^earlier}}
+        {state, pids} = trying(state)
+        state = State.tried(state, pids["a"], :started, 1)
+        assert_received {Leftovers, {:settled, ^again}}
+        state
+      end)
+
+    assert State.idle?(state)
+    counts = for {_level, :leftovers_ended, fields} <- log, do: Map.take(fields, [:total, :started, :forwarded])
+    assert counts == [%{total: 1, started: 0, forwarded: 0}, %{total: 1, started: 1, forwarded: 0}]
+  end
+
+  test "a server that was forwarded is offered again: the later receivers keep the earlier offer", %{state: state} do
+    {state, earlier} = take(state, ["a"], [self()])
+    {state, pids} = trying(state)
+    state = State.tried(state, pids["a"], {:refused, :full}, 1)
+    {state, again} = take(state, ["a"], [self()])
+    assert Map.keys(state.adoptions) == [again]
+    refute_received {Leftovers, {:settled, ^earlier}}
+  end
+
+  for how <- [:gone, :stood_down] do
+    test "a receiver that got a server forwarded is #{how}: this one tries again, and forwards it to the next",
+         %{state: state} do
+      next = receiver()
+      {state, id} = take(state, ["a"], [next, self()])
+      {state, pids} = trying(state)
+      state = State.tried(state, pids["a"], {:refused, :full}, 1)
+      assert entry(state, id, "a").phase == {:forwarded, next}
+      {state, pids} = state |> State.drop_receiver(next, unquote(how)) |> trying()
+      state = State.tried(state, pids["a"], {:refused, :full}, 1)
+      assert_received {Leftovers, {:pass, ^id, ["a"]}}
+
+      # No other is left.
+      {state, pids} = state |> State.drop_receiver(self(), unquote(how)) |> trying()
+      state = State.tried(state, pids["a"], {:refused, :full}, 1)
+      assert entry(state, id, "a").phase == :resting
+    end
+  end
+
+  test "a server that was forwarded counts as such, not as dropped, when the time is over", %{state: state} do
+    {state, _id} = take(state, ["a"], [self()])
+    {state, pids} = trying(state)
+    state = State.tried(state, pids["a"], {:refused, :full}, 1)
+    {state, log} = collect(fn -> State.tick(state, 300_000_000) end)
+    assert State.idle?(state)
+    assert [{:info, :leftovers_ended, %{total: 1, forwarded: 1, dropped: none}}] = log
+    assert none == %{}
+  end
+
+  test "the receivers of a source share its hundred starts, those whose servers this one has no part in too" do
+    state = State.new(:"no_such_#{System.unique_integer([:positive])}", Options.new!(max_concurrency: 50), false)
+    offer = Message.offer(make_ref(), @source, for(key <- 1..60, do: {key, Some.Module}), [self()], 4)
+    # An earlier release does not say how many receivers there are.
+    for {offer, starts} <- [{offer, 25}, {Map.delete(offer, :receivers), 50}] do
+      {:ok, adoption} = Adoption.new(offer, self(), 0)
+      {:ok, state} = State.accept(state, adoption)
+      {_state, pids} = state |> State.begin(adoption.id) |> trying()
+      assert map_size(pids) == starts
+    end
   end
 
   test "a receiver does not hurry when the source has stopped all servers", %{state: state} do
@@ -153,6 +230,20 @@ defmodule DurableHandoff.Leftovers.StateTest do
     adoption = adoption(["a"], [owner, self()])
     {:ok, state} = state |> State.drop_receiver(owner, :stood_down) |> State.accept(adoption)
     assert state |> State.begin(adoption.id) |> entry(adoption.id, "a") |> Map.fetch!(:phase) == :queued
+  end
+
+  test "an earlier receiver has forwarded a server before the offer arrived: it is started here, the others are not",
+       %{state: state} do
+    %{id: id} = adoption = adoption(["a", "b"], [receiver(), self()])
+    {:ok, state} = state |> State.forwarded(id, ["a"]) |> State.accept(adoption)
+    state = State.begin(state, id)
+    assert Map.keys(state.adoptions[id].entries) == ["a"]
+  end
+
+  test "an earlier receiver has started all servers before the offer arrived: none is held here", %{state: state} do
+    %{id: id} = adoption = adoption(["a"], [receiver(), self()])
+    {:ok, state} = state |> State.settled(id) |> State.accept(adoption)
+    assert state |> State.begin(id) |> State.idle?()
   end
 
   test "an earlier receiver that stood down long before the offer adopts it: it is not this one's turn", %{state: state} do
