@@ -19,10 +19,11 @@ defmodule DurableHandoff do
   ## Guarantees
 
     * **A drain never makes things worse than no drain.** A server is stopped only when a healthy, connected
-      node that is not draining has room for it. If it then finds no place, it is released at once, and another
+      node that is not draining has room for it. If it then finds no place, the drain gives it up, and another
       node starts it. A server that was not stopped stays as it was until the graceful shutdown.
     * **The node never waits longer than `timeout_ms`**, whatever fails.
-    * **At most `max_concurrency` servers are down at any time** because of a drain.
+    * **At most `max_concurrency` servers are down at any time** because of a drain. One that it gives up
+      counts no more: other nodes start it.
     * **Nothing runs twice.** Every start is DurableServer's own conditional claim.
     * **A Rust node is never needed.** Without one, or when it is lost, the engine in this VM decides.
     * **`DurableHandoff.call` never sends a request again that may have been handled**
@@ -111,8 +112,8 @@ defmodule DurableHandoff do
   Errors: `:no_peers`, `:no_drainer` (no `DurableHandoff.Drainer` runs for it here),
   `:supervisor_not_running`, `:calling_self` (a server of this supervisor cannot wait in a callback for a drain that moves
   it: use `await: false`), `:overdue` (the node shuts down meanwhile, or the drain hangs), `{:drain_failed, reason}`
-  (its process crashed), or `{:invalid, texts}`: the engine refused what it was given, and nothing was moved. Each text
-  names what and the limit (10,000,000 servers, 20,000 nodes, 64 sticky levels). After both the node stays cordoned.
+  (its process crashed), or `{:invalid, texts}`: a limit was exceeded (10,000,000 servers, 20,000 nodes, 64 sticky
+  levels), and nothing was moved; the texts say which. After these three the node stays cordoned.
   Raises `ArgumentError` when an option is wrong.
 
       {:ok, report} = DurableHandoff.drain(MyApp.Durable, timeout_ms: 60_000)
@@ -204,7 +205,7 @@ defmodule DurableHandoff do
   defp explain(result, _supervisor), do: result
 
   @doc """
-  Cordons this node: other nodes send it no servers, and servers that run there continue to run.
+  Cordons this node: it takes no servers, and those that run there continue to run.
 
   Other nodes send it none, also in drains that run already, and DurableServer's own placement chooses other
   nodes. It starts none itself: `ensure_started_child` on this node places the server elsewhere. Connected nodes
@@ -233,16 +234,16 @@ defmodule DurableHandoff do
       {:ok, %{to: node}} = DurableHandoff.move(MyApp.Durable, "room/1")
       {:ok, _moved} = DurableHandoff.move(MyApp.Durable, "room/1", to: :"app-2@host")
 
-  A move is an attempt of a drain of this one server: the same placement, the same guarantees, and callers
-  wait through it. The policy (`DurableHandoff.Policy`) is ignored. `gap_ms` in the answer: how long the
+  A move is a drain of this one server: the same placement, the same guarantees, and callers wait through it. The
+  policy (`DurableHandoff.Policy`) is ignored. `gap_ms` in the answer: how long the
   server was unavailable at most. A server that runs on `to` already stays, with `attempts: 0`.
 
   #{DurableHandoff.Move.docs()}
 
   Errors:
 
-    * `{:unknown_key, %{given:, did_you_mean:}}`: no node runs it, for a second. `did_you_mean`: a key on this node that
-      is near;
+    * `{:unknown_key, %{given:, did_you_mean:}}`: no connected node runs it, for a second, and the store names no other
+      node. `did_you_mean`: a key on this node that is near;
     * `{:unknown_node, %{given:, did_you_mean:}}`: no node of that name has a heartbeat;
     * `{:not_moved, %{reason:, to:, error:, runs_on:}}`: `reason` is one of `DurableHandoff.Report`, `:failed`
       (the move ended without a result), or why `to` is no target: `:not_connected`, `:draining` (it is cordoned
@@ -252,7 +253,8 @@ defmodule DurableHandoff do
       at its next sweep, or the server has ended by itself (`:gone`);
     * `:draining`: the server's node drains;
     * `:calling_self`: a server cannot move itself inside a callback, where it cannot be stopped; start a process for it;
-    * `{:owner_failed, %{node:, reason:}}`: the server's node could not be asked, its release cannot move one, or no
+    * `{:owner_failed, %{node:, reason:}}`: the server's node could not be asked (`{:erpc, :noconnection}`: this node cannot
+      connect to it, or may not with `reconnect: false`; call this function there), its release cannot move one, or no
       Drainer runs there (`:no_drainer`);
     * `:no_drainer`, `:supervisor_not_running`.
 
@@ -274,8 +276,8 @@ defmodule DurableHandoff do
   Each node moves its own excess, so call it on every node, or use `durable-handoff-node rebalance`. With the option
   `rebalance` (`DurableHandoff.Options`) nodes do it by themselves when a node has joined or a deploy has ended.
 
-  A node's share is computed from the same loads, limits and weights as the placement of a drain. The least
-  important servers move first. Servers that the policy keeps, or that arrived on this node within `after_ms`,
+  A node's share is computed from the same loads, limits and weights as the placement of a drain. Servers of the
+  lowest priority move first. Servers that the policy keeps, or that arrived on this node within `after_ms`,
   do not move. Nothing moves while a node drains or is cordoned, or while nodes run different releases:
   `balance.idle` in the report says so. Progress and the last report are in `status/1`; `cancel/1` ends it
   early. A drain or a shutdown ends it at once and goes first.
@@ -324,7 +326,7 @@ defmodule DurableHandoff do
       restarted after `prepare_stop/0`;
     * `cordoned`: `cordon/1` or `drain/2` has marked the node, and `uncordon/1` undoes it. If this is false
       and `marked` is true, a shutdown or `prepare_stop/0` has marked the node for good;
-    * `progress`: of the current or the last drain, as numbers of servers: `total`; `pending`, not tried yet;
+    * `progress`: of the current or the last drain, as numbers of servers: `total`; `pending`, running here until an attempt;
       `in_flight`, in an attempt; `stopping`; `displaced`, stopped and without a place yet; `moved`; `left`;
       `retried`, with more than one attempt. And `failures` (attempts), `limit` (how many attempts may run at a
       time), `excess` (of a rebalance) and `finished`. `waits_for`: why nothing is in flight although servers are left:

@@ -8,6 +8,8 @@ defmodule DurableHandoff.Apart do
 
   use GenServer
 
+  alias DurableHandoff.Clock
+
   @again_ms 10_000
 
   @type child :: :supervisor.child_spec() | {module(), term()} | module()
@@ -24,9 +26,21 @@ defmodule DurableHandoff.Apart do
   is killed, and the result is `{:died, :timeout}`.
   """
   @spec run((() -> result), timeout()) :: {:ok, result} | {:died, reason :: term()} when result: term()
-  def run(work, timeout_ms \\ :infinity) do
-    {pid, monitor} = spawn_monitor(fn -> exit({:shutdown, {__MODULE__, work.()}}) end)
+  def run(work, timeout_ms \\ :infinity), do: await(start_work(work), timeout_ms)
 
+  @doc "The same for each of `items` at the same time; `timeout_ms` is for all together. The results are in their order."
+  @spec run_each([item], (item -> result), timeout_ms :: non_neg_integer()) ::
+          [{item, {:ok, result} | {:died, reason :: term()}}]
+        when item: term(), result: term()
+  def run_each(items, work, timeout_ms) do
+    until_us = Clock.after_ms(timeout_ms)
+    running = for item <- items, do: {item, start_work(fn -> work.(item) end)}
+    for {item, process} <- running, do: {item, await(process, Clock.until_ms(until_us))}
+  end
+
+  defp start_work(work), do: spawn_monitor(fn -> exit({:shutdown, {__MODULE__, work.()}}) end)
+
+  defp await({pid, monitor}, timeout_ms) do
     receive do
       {:DOWN, ^monitor, :process, _pid, {:shutdown, {__MODULE__, result}}} -> {:ok, result}
       {:DOWN, ^monitor, :process, _pid, reason} -> {:died, reason}

@@ -60,8 +60,8 @@ defmodule DurableHandoff.Client do
       `:noproc`. A move gives the same reason. Reply (`{:stop, :normal, reply, state}`), or use
       `{:stop, {:shutdown, :normal}, state}`, where your version has it.
 
-  For such requests use `retry: :never`, or make them safe to repeat. With `start:` there is a pause of up to a second
-  before each further start.
+  For such requests use `retry: :never`, or make them safe to repeat. With `start:`, a server that ends each time is
+  started again after pauses that grow to a second.
 
   ## Starting a server that is missing
 

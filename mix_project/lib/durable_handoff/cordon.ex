@@ -22,7 +22,8 @@ defmodule DurableHandoff.Cordon do
   @most_joins 3
 
   @enforce_keys [:supervisor]
-  defstruct [:supervisor, :timer, joins: 0]
+  # `host`: the monitor of DurableServer's supervisor, whose restart ends a cordon.
+  defstruct [:supervisor, :timer, :host, joins: 0]
 
   @doc "Starts the process of `supervisor`."
   @spec start_link(Host.name()) :: GenServer.on_start()
@@ -51,7 +52,7 @@ defmodule DurableHandoff.Cordon do
     state = %__MODULE__{supervisor: supervisor}
     # An earlier process may have crashed in the middle of a change. Its group membership, which told the
     # other nodes of the mark, ended with it.
-    {:ok, if(Mark.repair(supervisor) == {:ok, :cordoned}, do: look_later(state), else: state)}
+    {:ok, if(Mark.repair(supervisor) == {:ok, :cordoned}, do: state |> watch() |> look_later(), else: state)}
   end
 
   @impl true
@@ -64,7 +65,7 @@ defmodule DurableHandoff.Cordon do
         text = "this node is cordoned: it takes no servers, and what runs goes on running, until uncordon/1"
         Log.info(:cordoned, supervisor, text)
         Telemetry.mark(supervisor, mark)
-        {:reply, :ok, announce(%{state | joins: 0})}
+        {:reply, :ok, announce(watch(%{state | joins: 0}))}
 
       {:ok, _as_before} ->
         {:reply, :ok, state}
@@ -84,16 +85,24 @@ defmodule DurableHandoff.Cordon do
 
   @impl true
   def handle_info(:look, state), do: {:noreply, announce(%{state | timer: nil})}
+
+  def handle_info({:DOWN, host, :process, _pid, _reason}, %{host: host, supervisor: supervisor} = state) do
+    if not Status.stopping?(supervisor),
+      do: ended(supervisor, "DurableServer's supervisor ended, and with it the cordon")
+
+    {:noreply, %{state | host: nil}}
+  end
+
   # Messages to the heartbeat group reach all members, including this process.
   def handle_info(_not_ours, state), do: {:noreply, state}
 
   defp uncordon(before, %{supervisor: supervisor} = state) do
     case Mark.uncordon(supervisor) do
       {:ok, :none} when before == :cordoned ->
-        Log.info(:uncordoned, supervisor, "this node is not cordoned any more: it takes servers again")
-        Telemetry.mark(supervisor, :none)
+        ended(supervisor, "this node is not cordoned any more: it takes servers again")
         Leftovers.Message.resumed(supervisor)
-        {:reply, :ok, announce(%{state | joins: 0})}
+        if state.host, do: Process.demonitor(state.host, [:flush])
+        {:reply, :ok, announce(%{state | joins: 0, host: nil})}
 
       {:ok, :none} ->
         {:reply, :ok, state}
@@ -106,6 +115,14 @@ defmodule DurableHandoff.Cordon do
     end
   end
 
+  defp ended(supervisor, text) do
+    Log.info(:uncordoned, supervisor, text)
+    Telemetry.mark(supervisor, :none)
+  end
+
+  # Without such a process the message comes at once.
+  defp watch(state), do: %{state | host: Process.monitor(Host.whereis(state.supervisor))}
+
   defp announce(%{joins: @most_joins} = state), do: leave(state)
 
   defp announce(state) do
@@ -116,8 +133,7 @@ defmodule DurableHandoff.Cordon do
     end
   end
 
-  defp leave(%{joins: 0} = state), do: state
-
+  # `joins` counts those of the last change only; the process may still be a member from the one before.
   defp leave(state) do
     Mark.leave(state.supervisor)
     %{state | joins: 0}

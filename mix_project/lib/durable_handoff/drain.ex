@@ -11,7 +11,8 @@ defmodule DurableHandoff.Drain do
   #     (`DurableHandoff.Executor.Session`). This process executes the orders and reports their outcomes. It waits
   #     neither for an attempt nor for another node.
   #
-  # The Drainer gets `{:drained, pid, {:ok, report} | {:error, reason}}`.
+  # The Drainer gets `{:drained, pid, {:ok, report} | {:error, reason}, late}`. `late`, when a shutdown's drain
+  # is done: whether servers are `:running` here, or `:starting`, that its snapshot lacked; else nil.
   #
   # ## One server, in the engine, here and in its Attempt
   #
@@ -62,6 +63,7 @@ defmodule DurableHandoff.Drain do
                 trust_store?: true,
                 unanswered: [],
                 watched: %{},
+                attempted: MapSet.new(),
                 first_errors: [],
                 stays?: false,
                 cancelled?: false,
@@ -99,10 +101,16 @@ defmodule DurableHandoff.Drain do
       deadline: deadline,
       why: why,
       storing: storing,
-      attempts: Attempts.new({supervisor, kind(%{why: why})})
+      attempts: Attempts.new({supervisor, with(:move <- kind(%{why: why}), do: {:move, drainer})})
     }
 
-    :proc_lib.spawn_opt(fn -> send(drainer, {:drained, self(), drain |> watch(drainer) |> run()}) end, [:monitor])
+    :proc_lib.spawn_opt(
+      fn ->
+        {result, late} = drain |> watch(drainer) |> run()
+        send(drainer, {:drained, self(), result, late})
+      end,
+      [:monitor]
+    )
   end
 
   @doc """
@@ -121,11 +129,11 @@ defmodule DurableHandoff.Drain do
   def shutdown?({:shutdown, _detail}), do: true
   def shutdown?(_other), do: false
 
-  @spec run(%__MODULE__{}) :: result()
+  @spec run(%__MODULE__{}) :: {result(), late :: nil | :running | :starting}
   defp run(%{supervisor: supervisor} = drain) do
     case Host.whereis(supervisor) do
       nil ->
-        {:error, :supervisor_not_running}
+        {{:error, :supervisor_not_running}, nil}
 
       host ->
         :net_kernel.monitor_nodes(true, node_type: :all)
@@ -133,23 +141,44 @@ defmodule DurableHandoff.Drain do
         drain = drain |> watch(host) |> Ready.await()
 
         with {:ok, drain} <- drain |> snapshot() |> start_session() do
-          Process.send_after(self(), :refresh, @refresh_ms)
-          {:ok, drain |> loop() |> report()}
+          started(drain)
+          drain = loop(drain)
+          report = report(drain)
+          {{:ok, report}, if(report.ended == :done, do: late(drain))}
+        else
+          error -> {error, nil}
         end
     end
+  end
+
+  defp late(%{why: :shutdown, snapshot: snapshot, supervisor: supervisor}) do
+    # The registry may still have servers that have ended.
+    running = for %{pid: pid} <- Host.servers(supervisor), Process.alive?(pid), do: pid
+
+    cond do
+      not Snapshot.complete?(snapshot, running) -> :running
+      not Snapshot.complete?(snapshot, Host.processes(supervisor)) -> :starting
+      true -> nil
+    end
+  end
+
+  defp late(_drain), do: nil
+
+  defp started(%{snapshot: snapshot} = drain) do
+    {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
+    Telemetry.drain_start(kind(drain), drain.supervisor, drain.deadline, servers, excluded)
+    Process.send_after(self(), :refresh, @refresh_ms)
   end
 
   defp snapshot(%{supervisor: supervisor, options: options} = drain) do
     storage = supervisor |> Host.storage() |> Host.StorageIdentity.of()
     snapshot = Ready.snapshot(drain)
-    {servers, excluded} = {Snapshot.size(snapshot), length(snapshot.excluded)}
     targets = Peers.in_reach(snapshot.view)
     Ready.announce(drain, snapshot, length(targets))
     Ready.warn_of_another_store(supervisor, Host.Count.elsewhere(snapshot.counts, storage))
-    {learnt, measured} = look(drain, %{storage: storage, servers: servers, targets: targets})
+    {learnt, measured} = look(drain, %{storage: storage, servers: Snapshot.size(snapshot), targets: targets})
     drain = %{drain | snapshot: snapshot, storage: storage, learnt: learnt}
     estimate(drain, measured)
-    Telemetry.drain_start(kind(drain), supervisor, drain.deadline, servers, excluded)
     peers = Peers.start(snapshot, options.reconnect, drain.deadline)
     %{drain | peers: peers}
   end
@@ -242,7 +271,8 @@ defmodule DurableHandoff.Drain do
   defp act({:start, id, target, number, timeout_ms}, drain) do
     store = %{watch: drain.storing.watch, trust?: drain.trust_store?}
     order = %{number: number, target: target, timeout_ms: max(timeout_ms, 1), store: store}
-    %{drain | attempts: Attempts.start(drain.attempts, id, Snapshot.server(drain.snapshot, id), order)}
+    attempts = Attempts.start(drain.attempts, id, Snapshot.server(drain.snapshot, id), order)
+    %{drain | attempts: attempts, attempted: MapSet.put(drain.attempted, id)}
   end
 
   defp act({:release, id}, drain),
@@ -442,13 +472,18 @@ defmodule DurableHandoff.Drain do
     %{drain | released: []}
   end
 
-  # A move offers nothing to other nodes: it starts a stopped server again itself.
+  # A move starts a stopped server again itself, and so does a rebalance: receivers would hold servers that run here.
   defp offer_leftovers(%{why: {:move, _server, _target}}, _budget_ms), do: 0
 
-  defp offer_leftovers(%{options: options} = drain, budget_ms) do
-    # A node that goes on keeps its servers. Those that an attempt has stopped are down.
-    offer? = fn _id, server -> not (drain.stays? and Process.alive?(server.pid)) end
-    # Servers that a rebalance has stopped may start on any node.
-    Offer.run(%{drain.snapshot | rebalance: nil}, Session.results(drain.session), options, offer?, budget_ms)
+  defp offer_leftovers(%{options: options, supervisor: supervisor} = drain, budget_ms) do
+    if kind(drain) == :rebalance and not Status.marked?(supervisor) do
+      0
+    else
+      # A node that goes on keeps its servers, and those that have ended by themselves stay so. What an attempt has stopped
+      # is down.
+      offer? = &(not drain.stays? or (&1 in drain.attempted and not Process.alive?(&2.pid)))
+      # Servers that a rebalance has stopped may start on any node.
+      Offer.run(%{drain.snapshot | rebalance: nil}, Session.results(drain.session), options, offer?, budget_ms)
+    end
   end
 end

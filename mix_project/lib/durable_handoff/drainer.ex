@@ -20,7 +20,7 @@ defmodule DurableHandoff.Drainer do
       `shutdown_budget_ms` it leaves enough time for the graceful shutdown after it.
     * Only a shutdown drains. When a Drainer crashes, or is stopped for another reason, nothing moves.
     * One drain at a time. `DurableHandoff.drain/2` and a shutdown that find one running wait for it. A shutdown
-      then drains what stayed, or was started since; and once more, if servers have started during its own drain.
+      then drains what stayed, or was started since; and again, if servers have started during its own drain.
       Both end a rebalance, and a shutdown also a drain with a lower `max_concurrency`,
       `max_concurrency_per_target` or `max_per_second` than its own, or a higher `wait_for_target_ms`. They wait up to a
       second for moves in flight, a shutdown for at most a quarter of its time.
@@ -148,6 +148,10 @@ defmodule DurableHandoff.Drainer do
   defp drain_for_shutdown(supervisor, deadline) do
     GenServer.call(Server.name(supervisor), {:shutdown, deadline}, Deadline.answer_ms(deadline, Clock.now_us()))
   catch
+    # It hangs, or a busy machine keeps its own timer waiting.
+    :exit, {:timeout, {GenServer, :call, _arguments}} ->
+      Announcement.ended(supervisor, {:error, :overdue}, true)
+
     :exit, {reason, {GenServer, :call, _arguments}} ->
       Announcement.ended(supervisor, {:error, {:drain_failed, reason}}, true)
   end

@@ -101,10 +101,14 @@ defmodule DurableHandoff.Log do
   # `supervisor` is nil for a line about the whole VM.
   @spec write(level(), atom(), atom(), String.t(), Enumerable.t()) :: :ok
   def write(level, event, nil, text, fields),
-    do: Logger.log(level, "[durable_handoff] #{text}", [{:durable_handoff, event} | Enum.to_list(fields)])
+    do: Logger.log(level, "[durable_handoff] #{text}", [{:durable_handoff, event} | Enum.to_list(fields)] ++ here())
 
   def write(level, event, supervisor, text, fields) do
-    metadata = [{:durable_handoff, event}, {:supervisor, supervisor} | Enum.to_list(fields)]
+    metadata = [{:durable_handoff, event}, {:supervisor, supervisor} | Enum.to_list(fields)] ++ here()
     Logger.log(level, "[durable_handoff] #{inspect(supervisor)}: #{text}", metadata)
   end
+
+  # A process that another node has started, such as that of a move, has its group leader there. The handlers of OTP, and
+  # of Elixir from 1.15 on, drop its lines.
+  defp here, do: if(node(Process.group_leader()) == node(), do: [], else: [gl: Process.whereis(:user)])
 end

@@ -115,7 +115,7 @@ defmodule DurableHandoff.Options do
       default: true,
       doc:
         "a drain connects to nodes that are healthy by their heartbeats in the store but not connected, and to nodes that " <>
-          "disconnect from it, as cluster managers do when a pod terminates",
+          "disconnect from it, as cluster managers do when a pod terminates; `move/3` connects to the server's node",
       change: "where nodes that share a store must not be connected",
       example: false
     ],

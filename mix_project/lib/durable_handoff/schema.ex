@@ -7,7 +7,7 @@ defmodule DurableHandoff.Schema do
   # Guarantee: `check!/4` reports every problem at once, each naming the option, what it got and what it
   # takes.
   #
-  # Types: `:boolean`, `:string` (not empty), `{:integer, low, high}`, `{:number, high}` (above 0),
+  # Types: `:boolean`, `:string` (short), `{:integer, low, high}`, `{:number, high}` (above 0),
   # `{:one_of, values}`, `{:optional, type}` (nil too), `{:when, predicate, text}` (values for which `predicate`
   # is true; `text` describes them) and `{:problems, fun}`, where `fun.(name, value)` returns a list of sentences.
 
@@ -36,6 +36,9 @@ defmodule DurableHandoff.Schema do
 
   # An atom has at most 255 characters, and other names are derived from a supervisor's name.
   @longest_name 200
+
+  # Other nodes ignore a longer one (`DurableHandoff.Host.View`).
+  @longest_string 255
 
   @doc "The options and the types of their values, for a typespec."
   @spec specs(t()) :: [{atom(), Macro.t()}]
@@ -234,7 +237,10 @@ defmodule DurableHandoff.Schema do
   end
 
   defp valid?(:boolean, value), do: is_boolean(value)
-  defp valid?(:string, value), do: is_binary(value) and value != ""
+
+  defp valid?(:string, value),
+    do: is_binary(value) and byte_size(value) in 1..@longest_string and String.valid?(value)
+
   defp valid?({:integer, low, high}, value), do: is_integer(value) and value >= low and value <= high
   defp valid?({:number, high}, value), do: is_number(value) and value > 0 and value <= high
   defp valid?({:one_of, values}, value), do: value in values
@@ -242,7 +248,7 @@ defmodule DurableHandoff.Schema do
   defp valid?({:when, predicate, _text}, value), do: predicate.(value)
 
   defp expected(:boolean), do: "true or false"
-  defp expected(:string), do: "a non-empty string"
+  defp expected(:string), do: "a string of 1 to #{@longest_string} bytes"
   defp expected({:integer, 1, high}), do: "a positive integer up to #{high}"
   defp expected({:integer, low, high}), do: "an integer from #{low} to #{high}"
   defp expected({:number, high}), do: "a number above 0 and at most #{high}"

@@ -51,7 +51,7 @@ defmodule DurableHandoff.Telemetry do
   | `left` | servers that were to move and did not, without those that had ended by themselves (`:gone`) |
   | `excluded` | servers that stayed by policy |
 
-  Metadata: `supervisor`, `report` (`DurableHandoff.Report`).
+  Metadata: `supervisor`, `report` (`DurableHandoff.Report`). Not sent if the process of the drain died.
 
   ### `[:durable_handoff, :move, :start]` and `[:durable_handoff, :move, :stop]`
 
@@ -65,7 +65,7 @@ defmodule DurableHandoff.Telemetry do
 
   ### `[:durable_handoff, :mark]`
 
-  This node was cordoned or uncordoned.
+  This node was cordoned or uncordoned. A restart of DurableServer's supervisor uncordons it, too.
 
   | measurement | |
   |---|---|
@@ -108,14 +108,15 @@ defmodule DurableHandoff.Telemetry do
 
   ### `[:durable_handoff, :leftovers, :stop]`
 
-  All servers of an offer that this node has accepted are settled.
+  All servers of an offer that this node has accepted are settled. Servers that were offered again count in the later
+  offer only.
 
   | measurement | |
   |---|---|
   | `duration` | since the offer came |
   | `started` | servers started here |
   | `running` | servers that another node had started first |
-  | `forwarded` | servers that were passed on to another node, or are part of a later offer |
+  | `forwarded` | servers that were passed on to another node |
   | `dropped` | servers given up |
 
   Metadata: `supervisor`, `source` (the node that drained), `dropped` (servers by reason: `:expired`,
@@ -133,11 +134,11 @@ defmodule DurableHandoff.Telemetry do
 
   | reason | what takes over |
   |---|---|
-  | `:failures` | too many attempts failed: the graceful shutdown stops the rest |
-  | `{:drain_failed, reason}` | the drain could not run: the graceful shutdown stops all servers |
-  | `:overdue` | the drain did not end within `timeout_ms`: the graceful shutdown begins without it |
+  | `:failures` | too many attempts failed: the graceful shutdown stops the rest, if the node shuts down |
+  | `{:drain_failed, reason}` | the drain could not run: the same |
+  | `:overdue` | the drain did not end in its time: the same |
   | `{:no_executor, node}` | the Rust node of the option `executor` has not announced itself: the engine in this VM decides |
-  | `{:executor_lost, node, reason}` | the Rust node refused, is gone or silent: the next Rust node decides, or the engine in this VM when moves have begun (reasons: `DurableHandoff.Report`) |
+  | `{:executor_lost, node, reason}` | the Rust node refused, is gone or silent: the next Rust node decides, or the engine in this VM when moves have begun; a rebalance ends then (reasons: `DurableHandoff.Report`) |
 
   ### `[:durable_handoff, :wait, :stop]`
 

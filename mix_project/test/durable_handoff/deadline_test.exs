@@ -3,8 +3,6 @@ defmodule DurableHandoff.DeadlineTest do
 
   alias DurableHandoff.Deadline
 
-  doctest Deadline
-
   @k8s %{timeout_ms: 30_000, budget_ms: 95_000, noted_us: nil, graceful_ms: 55_000, need_ms: 1_000}
 
   defp ms(deadline), do: div(deadline.end_us - deadline.begin_us, 1_000)

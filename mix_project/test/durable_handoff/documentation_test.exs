@@ -78,7 +78,7 @@ defmodule DurableHandoff.DocumentationTest do
     end
 
     test "the sum of a shutdown's parts has the defaults of the library and of DurableServer" do
-      page = page("docs/deployment/beam.md")
+      page = page("docs/guides/shutdown.md")
       assert [[_, name, seconds]] = Regex.scan(~r/`(graceful_shutdown_\w+)`, (\d+) s by default/, page.text)
       assert File.read!(Path.join(@root, "mix_project/lib/durable_handoff/host.ex")) =~ ":#{name}, #{seconds}_000"
 
@@ -88,6 +88,14 @@ defmodule DurableHandoff.DocumentationTest do
 
       assert page.text =~
                "With these defaults 1 to 3 take at most #{sum} s. With a margin of 5 s for the rest that is #{sum + 5} s"
+    end
+
+    test "the gap up to which a drain raises its limit is that of the limiter" do
+      limiter = File.read!(Path.join(@root, "native/handoff_core/src/limiter/tuning.rs"))
+      [_, short_ms] = Regex.run(~r/const SHORT: f64 = (\d+)_000\.0;/, limiter)
+      stated = Regex.scan(~r/(?:less than|p50` above)\s(\d+)/, page("docs/guides/tuning.md").text)
+      assert length(stated) == 3
+      for [_, stated_ms] <- stated, do: assert(stated_ms == short_ms)
     end
 
     test "the budget of each platform's guide is the time that its files give a node" do

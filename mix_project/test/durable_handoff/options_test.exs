@@ -1,6 +1,5 @@
 defmodule DurableHandoff.OptionsTest do
   use ExUnit.Case, async: true
-  doctest DurableHandoff.Options
 
   alias DurableHandoff.{Options, Schema}
 
@@ -48,8 +47,9 @@ defmodule DurableHandoff.OptionsTest do
     {:sticky, true, "one of :gated, :any_level, :ignore"},
     {:sticky, :ignored, "did you mean :ignore?"},
     {:prefer, :newest, "one of :new_release, :none"},
-    {:generation, :v2, "nil or a non-empty string"},
-    {:generation, "", "nil or a non-empty string"},
+    {:generation, :v2, "nil or a string of 1 to 255 bytes"},
+    {:generation, "", "nil or a string of 1 to 255 bytes"},
+    {:generation, <<255>>, "nil or a string of 1 to 255 bytes"},
     {:modules, [{MyApp.Room, false}], "a map such as"},
     {:modules, %{MyApp.Room => :never}, "true, false or [priority: integer]"},
     {:modules, %{MyApp.Room => []}, "true, false or [priority: integer]"},
@@ -82,6 +82,12 @@ defmodule DurableHandoff.OptionsTest do
       assert error.message =~ inspect(name)
       assert error.message =~ takes
     end
+  end
+
+  test "a release that other nodes would ignore is refused" do
+    longest = String.duplicate("é", 127) <> "1"
+    assert Options.new!(generation: longest).generation == longest
+    assert_raise ArgumentError, ~r/1 to 255 bytes/, fn -> Options.new!(generation: longest <> "1") end
   end
 
   test "every option has at least one bad value above" do

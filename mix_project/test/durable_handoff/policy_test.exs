@@ -1,6 +1,5 @@
 defmodule DurableHandoff.PolicyTest do
   use ExUnit.Case, async: true
-  doctest DurableHandoff.Policy
 
   import DurableHandoff.Eventually, only: [wait_until: 2]
 

@@ -42,14 +42,14 @@ defmodule DurableHandoff.Drain.Attempt do
   @start_pauses_ms [100, 1_000, 4_000]
 
   # `unsure`: the server was stopped, and it is unknown whether its final write was stored. This is the
-  # outcome if it was not.
+  # outcome if it was not. `turn?`: false for a rebalance when a move has the server.
   @enforce_keys [:drain, :monitor, :supervisor, :goal, :storage, :server]
-  defstruct @enforce_keys ++ [:unsure]
+  defstruct @enforce_keys ++ [:unsure, :turn?]
 
   @type order :: %{number: pos_integer(), target: String.t(), timeout_ms: pos_integer(), store: StoredFirst.how()}
   @type phase :: :attempting | :stopping | :displaced
-  @typedoc "What the process belongs to."
-  @type of :: {Host.name(), goal :: :drain | :move | :rebalance}
+  @typedoc "What the process belongs to. `mover`: the process that has the lock `turn/3`."
+  @type of :: {Host.name(), goal :: :drain | {:move, mover :: pid()} | :rebalance}
   @typedoc "`latency_us`: the time of the move alone, without the sync before it, while the server still ran."
   @type result :: %{
           outcome: Native.outcome(),
@@ -64,9 +64,19 @@ defmodule DurableHandoff.Drain.Attempt do
           latency_us: non_neg_integer()
         }
 
+  @doc "The lock of `:global`, on this node, of the move or rebalance that moves the server `key`. `mover` holds it."
+  @spec turn(Host.name(), term(), mover :: pid()) :: {term(), pid()}
+  def turn(supervisor, key, mover), do: {{__MODULE__, supervisor, key}, mover}
+
   @doc "Starts the first attempt for `server`. The caller is the drain: it monitors the process and gets its messages."
   @spec start(of(), Host.server(), order()) :: {pid(), reference()}
-  def start(of, server, order), do: spawn_for(of, server, &attempt(&1, order, :running))
+  def start(of, server, order) do
+    spawn_for(of, server, fn attempt ->
+      if attempt.turn?,
+        do: attempt(attempt, order, :running),
+        else: report(attempt, {:untouched, :server}, :busy, 0)
+    end)
+  end
 
   @doc """
   Starts a process that replaces one that died. If that one died during an attempt (`:attempting`), the new
@@ -137,12 +147,17 @@ defmodule DurableHandoff.Drain.Attempt do
           supervisor: supervisor,
           goal: goal,
           storage: Host.storage(supervisor),
-          server: server
+          server: server,
+          turn?: goal == :drain or :global.set_lock(turn(supervisor, server.key, mover(goal)), [node()], 0)
         })
       end,
       [:monitor]
     )
   end
+
+  # A lock ends with the last process that has set it: this one may outlive its move.
+  defp mover({:move, mover}), do: mover
+  defp mover(:rebalance), do: self()
 
   # The server is stopped only after it has stored its state.
   defp attempt(attempt, order, :running) do

@@ -15,7 +15,7 @@ defmodule DurableHandoff.Drain.Estimate do
   # `make/5` simulates how the limiter raises the number of parallel moves
   # (`native/handoff_core/src/limiter.rs`): it starts from what is known of the store, else from three, goes on
   # with ten, adds a quarter and then a half each time, each step about two moves long, until the store, the
-  # processors, the nodes or `max_concurrency` are the limit.
+  # processors, the nodes, `max_concurrency` or `max_per_second` are the limit.
   #
   # A plan adds the time that servers need to store their state first, and assumes that half of them have
   # something to store.
@@ -100,7 +100,7 @@ defmodule DurableHandoff.Drain.Estimate do
   @doc """
   Measures the store of `supervisor` by reading the states of the servers `keys`, and the processors of the
   nodes `targets`, for a drain with this `max_concurrency`. Returns nil when the store does not answer. Takes about
-  ten round trips, at most six seconds.
+  ten round trips, at most eleven seconds: three reads and two bursts of two seconds each, and the processors.
   """
   @spec measure(Host.name(), [term()], [node()], pos_integer()) :: nil | measured()
   def measure(supervisor, keys, targets, max_concurrency) do
@@ -283,7 +283,7 @@ defmodule DurableHandoff.Drain.Estimate do
   def make(measured, moves, targets, %Options{} = options, {states, at_a_time} \\ {0, 1}) do
     ceiling = ceiling(options, targets)
     {limit, steps} = if options.concurrency == :fixed, do: {ceiling, []}, else: first(measured, ceiling)
-    climb = %{move_us: move_us(measured), ceiling: ceiling, most: 1 / every_us(measured)}
+    climb = %{move_us: move_us(measured), ceiling: ceiling, most: min(1 / every_us(measured), most(options))}
     start_us = @start_us + 2 * measured.round_trip_us + storing_us(measured, states, at_a_time)
 
     %{
@@ -309,6 +309,10 @@ defmodule DurableHandoff.Drain.Estimate do
 
   defp ceiling(%{max_concurrency_per_target: nil} = options, _targets), do: options.max_concurrency
   defp ceiling(options, targets), do: min(options.max_concurrency, targets * options.max_concurrency_per_target)
+
+  # Moves per microsecond. In Erlang's term order :infinity is greater than every number.
+  defp most(%{max_per_second: nil}), do: :infinity
+  defp most(%{max_per_second: per_second}), do: per_second / 1.0e6
 
   # The time at which `moves` more moves are done if they begin at `at_us`.
   defp climb(climb, limit, steps, at_us, moves) do

@@ -62,6 +62,10 @@ defmodule DurableHandoff.Drain.Peers do
   @spec late_ms() :: pos_integer()
   def late_ms, do: @ask_ms
 
+  @doc "No server is sent to a node that has not answered for this long."
+  @spec silent_ms() :: pos_integer()
+  def silent_ms, do: @silent_ms
+
   @doc "The names of the nodes out of reach in `view`."
   @spec out_of_reach(Host.View.t()) :: [String.t()]
   def out_of_reach(view) do
@@ -82,6 +86,23 @@ defmodule DurableHandoff.Drain.Peers do
   def that_may_take_servers(supervisor) do
     names = in_reach(Host.View.build(supervisor, [], []))
     names -- Host.Count.stopping(Host.Count.ask(supervisor, [], Host.connected(names), @ask_ms))
+  end
+
+  @doc """
+  `DurableHandoff.Host.Count.ask_each/4`, and again of late nodes that are still connected, until `until_us`. Each question
+  takes at most `ask_ms`.
+  """
+  @spec ask(Host.name(), [module()], [node()], pos_integer(), Clock.instant()) :: {Host.Count.t(), late :: [String.t()]}
+  def ask(supervisor, modules, nodes, ask_ms \\ @ask_ms, until_us) do
+    {counts, late} = Host.Count.ask_each(supervisor, modules, nodes, ask_ms)
+    again = Host.connected(late)
+
+    if again == [] or Clock.until_ms(until_us) == 0 do
+      {counts, late}
+    else
+      {more, still_late} = ask(supervisor, modules, again, ask_ms, until_us)
+      {Map.merge(counts, more), (late -- Enum.map(again, &Atom.to_string/1)) ++ still_late}
+    end
   end
 
   @doc """
@@ -107,6 +128,23 @@ defmodule DurableHandoff.Drain.Peers do
   def advice(names) do
     "healthy by their heartbeats but not connected: #{Log.names(names)}; " <>
       "compare cookie, node names (basename) and connect_all on both sides"
+  end
+
+  @doc """
+  Which of `names` to connect to now, with those in `busy` under way and the attempts at each name so far in `tried`.
+  Names with the fewest attempts come first: nodes that cannot be reached must not block the others.
+
+      iex> DurableHandoff.Drain.Peers.to_try(["a@h", "b@h", "c@h"], ["b@h"], %{"a@h" => 1, "b@h" => 1})
+      ["c@h", "a@h"]
+  """
+  @spec to_try([String.t()], busy :: [String.t()], tried :: %{String.t() => pos_integer()}) :: [String.t()]
+  def to_try(names, busy, tried) do
+    {known, new} = Enum.split_with(names -- busy, &is_map_key(tried, &1))
+
+    new
+    |> Enum.take(@most_names - map_size(tried))
+    |> Enum.concat(Enum.sort_by(known, &tried[&1]))
+    |> Enum.take(@most_connecting - length(busy))
   end
 
   defp healthy(view) do
@@ -161,13 +199,9 @@ defmodule DurableHandoff.Drain.Peers do
   defp connect(%{reconnect?: false} = state, _view), do: state
 
   defp connect(state, view) do
-    busy = Map.values(state.connecting)
-
-    # Nodes with the fewest attempts come first: nodes that cannot be reached must not block the others.
-    (out_of_reach(view) -- busy)
-    |> Enum.filter(&(is_map_key(state.tried, &1) or map_size(state.tried) < @most_names))
-    |> Enum.sort_by(&Map.get(state.tried, &1, 0))
-    |> Enum.take(@most_connecting - length(busy))
+    view
+    |> out_of_reach()
+    |> to_try(Map.values(state.connecting), state.tried)
     |> Enum.reduce(state, fn name, state ->
       {_pid, monitor} = spawn_monitor(fn -> Node.connect(String.to_atom(name)) end)
       connecting = Map.put(state.connecting, monitor, name)

@@ -115,20 +115,19 @@ defmodule DurableHandoff.Drain.Ready do
     drain = await_storing(drain)
     counts = Storing.counts(drain.storing)
     level = if counts.failed > 0, do: :warning, else: :info
-    total = Host.count(supervisor)
+    processes = Host.processes(supervisor)
+    total = length(processes)
     elapsed_us = Clock.now_us() - deadline.begin_us
     Log.write(level, :states_stored, supervisor, Progress.stored(counts, total, elapsed_us), counts)
     # If no state had to be written, only the heartbeat shows that the store accepts writes.
     written? = counts.stored > 0 or Sync.beat_since?(supervisor, since_ms)
-    %{drain | trust_store?: all_stored?(counts, total) and written?, early: complete(drain.early, total)}
+    %{drain | trust_store?: all_stored?(counts, total) and written?, early: complete(drain.early, processes)}
   end
 
-  # Moves that were in flight to this node when it was marked may end while states are stored. Such a server is counted
+  # Moves that were in flight to this node when it was marked may end while states are stored. Such a server is listed
   # while it starts, but in a snapshot only when it has started.
-  defp complete({snapshot, _taken_us} = early, total),
-    do: if(Snapshot.size(snapshot) + length(snapshot.excluded) >= total, do: early)
-
-  defp complete(nil, _total), do: nil
+  defp complete({snapshot, _taken_us} = early, processes), do: if(Snapshot.complete?(snapshot, processes), do: early)
+  defp complete(nil, _processes), do: nil
 
   # A store that hangs has failed no write yet, so the counts must also add up to all servers.
   defp all_stored?(counts, total), do: counts.failed == 0 and counts.stored + counts.unchanged >= total

@@ -91,6 +91,13 @@ defmodule DurableHandoff.Drain.Snapshot do
   @spec size(t()) :: non_neg_integer()
   def size(%__MODULE__{servers: servers}), do: tuple_size(servers)
 
+  @doc "Whether it has all servers that run here as these processes (`DurableHandoff.Host.processes/1`)."
+  @spec complete?(t(), [pid()]) :: boolean()
+  def complete?(%__MODULE__{} = snapshot, processes) do
+    known = Tuple.to_list(snapshot.servers) ++ snapshot.excluded ++ snapshot.lately
+    processes -- Enum.map(known, & &1.pid) == []
+  end
+
   @doc """
   The snapshot with `view` as the new state of the cluster. Known nodes that `view` lacks stay, as not
   connected.
@@ -106,7 +113,7 @@ defmodule DurableHandoff.Drain.Snapshot do
   """
   @spec answered(t(), [String.t()], Host.Count.t()) :: t()
   def answered(%__MODULE__{} = snapshot, nodes, answers) do
-    nodes = nodes |> Host.connected() |> Enum.map(&Atom.to_string/1)
+    nodes = nodes |> Host.connected() |> names()
 
     counts =
       Enum.reduce(Map.take(answers, nodes), snapshot.counts, fn {name, answer}, counts ->
@@ -133,7 +140,7 @@ defmodule DurableHandoff.Drain.Snapshot do
       timeout_ms: timeout_ms,
       attempt_timeout_ms: min(options.attempt_timeout_ms, timeout_ms),
       wait_for_target_ms: min(options.wait_for_target_ms || 0, timeout_ms),
-      wait_for_lost_ms: min(options.wait_for_target_ms || @wait_for_lost_ms, timeout_ms),
+      wait_for_lost_ms: min(wait_for_lost_ms(snapshot, options.wait_for_target_ms), timeout_ms),
       source: snapshot.source,
       stickies: snapshot.stickies,
       modules: length(snapshot.modules),
@@ -142,6 +149,11 @@ defmodule DurableHandoff.Drain.Snapshot do
     })
     |> Map.merge(goal(snapshot.rebalance))
   end
+
+  # A late node is asked again at once, until it answers or is silent. Without another target a move waits for that.
+  defp wait_for_lost_ms(_snapshot, nil), do: @wait_for_lost_ms
+  defp wait_for_lost_ms(%{late: []}, wait_ms), do: wait_ms
+  defp wait_for_lost_ms(_snapshot, wait_ms), do: max(wait_ms, Peers.silent_ms())
 
   # Servers that arrived within `after_ms`, by a move or as new ones, stay: a server is not moved twice in a row.
   defp split_lately({:rebalance, %{after_ms: after_ms}}, moving) do
@@ -229,7 +241,7 @@ defmodule DurableHandoff.Drain.Snapshot do
 
   # The excess of this node is computed from the servers that really run here, and its mark is the current one. A node
   # without such a supervisor has no share, and a rebalance need not wait for it; nor for a node that takes no servers
-  # and has none, such as a web node.
+  # and has none, such as a web node. One that had a share at the start keeps it: servers may be on their way there.
   defp for_shares(view, %{rebalance: nil}), do: view
 
   defp for_shares(view, %{supervisor: name, modules: modules} = snapshot) do
@@ -237,7 +249,8 @@ defmodule DurableHandoff.Drain.Snapshot do
     answer = Host.Count.here(name, [])
     view = if answer, do: Host.View.recount(view, own, answer, modules), else: view
     without = Host.Count.absent(snapshot.counts)
-    no_share? = &(&1.name in without or (&1.draining and &1.servers == 0 and &1.name != own))
+    with_share = [own | for(node <- (snapshot.view || %{nodes: []}).nodes, do: node.name)]
+    no_share? = &(&1.name in without or (&1.draining and &1.servers == 0 and &1.name not in with_share))
     %{view | nodes: Enum.reject(view.nodes, no_share?)}
   end
 
@@ -248,10 +261,19 @@ defmodule DurableHandoff.Drain.Snapshot do
     known = if match?({:rebalance, _settings}, scope), do: Enum.map(view.nodes, & &1.name), else: Peers.in_reach(view)
     connected = Host.connected(known)
     ask_ms = Deadline.ask_ms(deadline, Clock.now_us())
-    {counts, late} = Host.Count.ask_each(name, modules, connected, ask_ms)
+    patience_ms = if ask_ms >= Peers.late_ms(), do: patience_ms(scope), else: 0
+    {counts, late} = Peers.ask(name, modules, connected, ask_ms, Clock.after_ms(patience_ms))
     late = if ask_ms >= Peers.late_ms(), do: late, else: []
-    {MapSet.new(Enum.map(connected, &Atom.to_string/1) -- late), late, counts}
+    {MapSet.new(names(connected) -- late), late, counts}
   end
+
+  # A drain and a move ask late nodes again while they run (`Peers`). A plan is made once, and a rebalance ends when the
+  # nodes that have answered have their shares.
+  defp patience_ms(:all), do: Peers.silent_ms()
+  defp patience_ms({:rebalance, _settings}), do: Peers.silent_ms()
+  defp patience_ms(_drain_or_move), do: 0
+
+  defp names(nodes), do: Enum.map(nodes, &Atom.to_string/1)
 
   defp source(name, options, view) do
     own_name = Atom.to_string(node())

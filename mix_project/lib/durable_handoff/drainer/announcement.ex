@@ -20,7 +20,7 @@ defmodule DurableHandoff.Drainer.Announcement do
   @doc "A rebalance has ended."
   @spec rebalanced(Host.name(), Drain.result() | {:error, term()}) :: :ok | nil
   def rebalanced(supervisor, {:ok, %{balance: balance} = report}) do
-    level = if balance == nil or report.moved >= balance.excess, do: :info, else: :warning
+    level = if balance == nil or Report.above_share(report) <= 0, do: :info, else: :warning
     # Most rebalances have nothing to do, so these are not logged.
     if level == :warning or report.moved > 0,
       do: Log.write(level, :rebalance_ended, supervisor, to_string(report), report: report)
@@ -44,9 +44,12 @@ defmodule DurableHandoff.Drainer.Announcement do
     rest = if stopping?, do: "the graceful shutdown begins", else: "servers that have not moved go on running here"
     text = "the drain failed, #{rest}: #{shown(reason)}"
     Log.error(:drain_failed, supervisor, text, reason: reason, shutdown: stopping?)
-
-    Telemetry.fallback(supervisor, if(reason == :overdue, do: :overdue, else: {:drain_failed, reason}))
+    Telemetry.fallback(supervisor, fallback(reason))
   end
+
+  defp fallback(:overdue), do: :overdue
+  defp fallback({:drain_failed, _reason} = crashed), do: crashed
+  defp fallback(reason), do: {:drain_failed, reason}
 
   defp shown(reason), do: inspect(reason, limit: 20, printable_limit: 1_000)
 end

@@ -107,9 +107,9 @@ defmodule DurableHandoff.Drainer.Server do
   def handle_cast(:prepare, state), do: {:noreply, state}
 
   @impl true
-  def handle_info({:drained, pid, result}, %{drain: {pid, monitor}} = state) do
+  def handle_info({:drained, pid, result, late}, %{drain: {pid, monitor}} = state) do
     Process.demonitor(monitor, [:flush])
-    {:noreply, ended(state, result)}
+    {:noreply, ended(state, result, late)}
   end
 
   def handle_info({:DOWN, monitor, :process, pid, reason}, %{drain: {pid, monitor}} = state),
@@ -132,7 +132,7 @@ defmodule DurableHandoff.Drainer.Server do
   def handle_info({:give_up, pid}, %{drain: {pid, _monitor}} = state), do: {:noreply, ended(state, {:error, :overdue})}
 
   # Late: the end of a drain that this process no longer waits for, and a timer of a drain that has ended.
-  def handle_info({:drained, _overdue, _result}, state), do: {:noreply, state}
+  def handle_info({:drained, _overdue, _result, _late}, state), do: {:noreply, state}
   def handle_info({:DOWN, _monitor, :process, _overdue, _reason}, state), do: {:noreply, state}
   def handle_info({timer, _ended}, state) when timer in [:let_go, :cancel, :give_up], do: {:noreply, state}
 
@@ -264,7 +264,9 @@ defmodule DurableHandoff.Drainer.Server do
     %{state | waiting: waiting}
   end
 
-  defp ended(%{kind: :rebalance} = state, result) do
+  defp ended(state, result, late \\ nil)
+
+  defp ended(%{kind: :rebalance} = state, result, _late) do
     Announcement.rebalanced(state.supervisor, result)
     Status.put_rebalanced(state.status, result)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
@@ -272,13 +274,13 @@ defmodule DurableHandoff.Drainer.Server do
     start_next(%{state | drain: nil, kind: nil, waiting: []})
   end
 
-  defp ended(state, result) do
+  defp ended(state, result, late) do
     Announcement.ended(state.supervisor, result, state.shutdown != nil)
     Status.put_result(state.status, result)
     Enum.each(state.waiting, &GenServer.reply(&1, result))
     # A cancel of a requested drain ends with it, one of a shutdown counts for all its drains.
     cancelled? = state.cancelled? and state.shutdown != nil
-    %{stop_storing(state) | drain: nil, kind: nil, cancelled?: cancelled?} |> put_waiting([]) |> after_drain(result)
+    %{stop_storing(state) | drain: nil, kind: nil, cancelled?: cancelled?} |> put_waiting([]) |> after_drain(late)
   end
 
   # A shutdown takes precedence: waiting callers get the result of its drain.
@@ -306,19 +308,17 @@ defmodule DurableHandoff.Drainer.Server do
   defp cancel(pid, %{shutdown: nil}), do: Drain.cancel(pid, :request)
   defp cancel(pid, %{shutdown: %{deadline: deadline}}), do: Drain.cancel(pid, {:shutdown, deadline})
 
-  defp after_drain(%{shutdown: nil} = state, _result), do: state
+  defp after_drain(%{shutdown: nil} = state, _late), do: state
 
   # The earlier drain may have had other options, or failed: drain what it left.
-  defp after_drain(%{shutdown: %{again?: true} = shutdown, cancelled?: false} = state, _result),
+  defp after_drain(%{shutdown: %{again?: true} = shutdown, cancelled?: false} = state, _late),
     do: start_for_shutdown(%{state | shutdown: %{shutdown | again?: false}})
 
   # Once more for servers that were still starting when the drain took its snapshot, such as those that other drains had
-  # just sent here.
-  defp after_drain(%{shutdown: %{late?: true} = shutdown, cancelled?: false} = state, {:ok, %{ended: :done} = report}) do
-    if Host.count(state.supervisor) > report.total - report.moved,
-      do: start_for_shutdown(%{state | shutdown: %{shutdown | late?: false}}),
-      else: let_shutdown_go_on(state)
-  end
+  # just sent here; and again for those that came up during that drain. A server that never comes up repeats nothing.
+  defp after_drain(%{shutdown: %{late?: late?} = shutdown, cancelled?: false} = state, late)
+       when late == :running or (late == :starting and late?),
+       do: start_for_shutdown(%{state | shutdown: %{shutdown | late?: false}})
 
-  defp after_drain(state, _result), do: let_shutdown_go_on(state)
+  defp after_drain(state, _late), do: let_shutdown_go_on(state)
 end

@@ -11,7 +11,7 @@ defmodule DurableHandoff.Host.Count do
   # another prefix: the registry also has its heartbeats, but it cannot find the objects of these servers. The
   # answers are not checked here: `DurableHandoff.Host.View` does that.
 
-  alias DurableHandoff.{Host, Status}
+  alias DurableHandoff.{Apart, Host, Status}
 
   @absent %{absent: true, stopping: true}
 
@@ -47,18 +47,22 @@ defmodule DurableHandoff.Host.Count do
   """
   @spec ask_each(Host.name(), [module()], [node()], timeout_ms :: pos_integer()) :: {t(), late :: [String.t()]}
   def ask_each(name, modules, nodes, timeout_ms) do
-    answers = Enum.zip(nodes, :erpc.multicall(nodes, __MODULE__, :here, [name, modules], timeout_ms))
+    # A call waits while the connection to its node is full, so each is made by a process of its own.
+    ask = &hd(:erpc.multicall([&1], __MODULE__, :here, [name, modules], timeout_ms))
+    answers = Apart.run_each(nodes, ask, timeout_ms)
     prefix = prefix(name)
 
     known =
-      for {node, {:ok, answer}} <- answers,
+      for {node, {:ok, {:ok, answer}}} <- answers,
           answer = known(answer, prefix),
           into: %{},
           do: {Atom.to_string(node), answer}
 
-    late = for {node, {:error, {:erpc, why}}} <- answers, why in [:timeout, :noconnection], do: Atom.to_string(node)
-    {known, late}
+    {known, for({node, answer} <- answers, late?(answer), do: Atom.to_string(node))}
   end
+
+  defp late?({:ok, {:error, {:erpc, why}}}), do: why in [:timeout, :noconnection]
+  defp late?(answer), do: answer == {:died, :timeout}
 
   defp known(%{at_ms: _, prefix: other}, prefix) when other != nil and prefix != nil and other != prefix, do: @absent
   defp known(%{at_ms: _} = answer, _prefix), do: answer

@@ -192,7 +192,7 @@ defmodule DurableHandoff.Host.Outcome do
 
   | blame | errors |
   |---|---|
-  | `:server` | `:ignore`, a bad return value, an exception or an Erlang error with its stack: its own `init` or `load_state`; an object that cannot be read or written |
+  | `:server` | `:ignore`, a bad return value, an exception or an Erlang error with its stack, or `:noproc`, when it ended at once: its own `init` or `load_state`; an object that cannot be read or written |
   | `:target` | no connection, no such function there |
   | `:store` | no quorum, timeouts, HTTP errors, those of `DurableHandoff.Store`, of EKV and of the mirror |
   | `:unknown` | everything else |
@@ -201,6 +201,8 @@ defmodule DurableHandoff.Host.Outcome do
   def blame(:ignore), do: :server
   def blame({:bad_return_value, _value}), do: :server
   def blame({:bad_init_return, _value}), do: :server
+  # The new process had ended when DurableServer began to monitor it. Before any other end it sends an answer.
+  def blame(:noproc), do: :server
   def blame({:EXIT, reason}), do: blame(reason)
   def blame({:exception, reason}), do: blame_remote(reason)
   def blame({:nodedown, _node}), do: :target

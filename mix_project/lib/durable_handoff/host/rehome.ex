@@ -5,7 +5,7 @@ defmodule DurableHandoff.Host.Rehome do
   # Guarantees: never raises; ends with an outcome the engine knows; a server that is down and reserved for
   # this node is always reported `{:displaced, _}` or `:retry_same`, so that the caller knows it has something
   # to give back; nothing is stopped for a target that is not connected; a server that an earlier attempt has
-  # stopped, and that runs elsewhere by now, is not stopped again; then, and after an answer that leaves it
+  # stopped, and that runs again by now, is not stopped again; then, and after an answer that leaves it
   # open, a server is reported moved only when the process that is registered on another node answers (see
   # `Sync.started?/2`).
   #
@@ -59,8 +59,8 @@ defmodule DurableHandoff.Host.Rehome do
       state == :running and not Process.alive?(server.pid) ->
         {settle(:not_running, attempt), :not_running}
 
-      # Since the earlier attempt. DurableServer would stop it there.
-      owner = state == :displaced && runs_elsewhere(attempt, @patience_ms) ->
+      # Since the earlier attempt. DurableServer would stop it, without a sync before.
+      owner = state == :displaced && runs_again(attempt, @patience_ms) ->
         on_owner.(owner)
         came_up(owner, attempt)
 
@@ -70,6 +70,9 @@ defmodule DurableHandoff.Host.Rehome do
         answer |> meaning(attempt) |> as_before(state)
     end
   end
+
+  # A client has started it here, after its reservation has expired.
+  defp came_up(owner, _attempt) when node(owner) == node(), do: {:lost_race, nil}
 
   # An engine takes a move for a sign that the store serves, so it is read. One that returns an object that cannot be
   # read serves.
@@ -209,7 +212,7 @@ defmodule DurableHandoff.Host.Rehome do
   # the outcome if it is still stored as running here, so that it has no final write and can only start from
   # its last sync. `free`: the outcome if it is stored as stopped and not reserved.
   defp stored_outcome(%{name: name, server: server} = attempt, %{unsaved: unsaved, free: free}) do
-    if runs_elsewhere(attempt, patience_ms(attempt)) do
+    if runs_again(attempt, patience_ms(attempt)) do
       :lost_race
     else
       case Host.stored(Host.storage(name), server.key) do
@@ -224,9 +227,9 @@ defmodule DurableHandoff.Host.Rehome do
     end
   end
 
-  # The process that has started on another node, by the registry; nil if there is none.
-  defp runs_elsewhere(%{name: name, server: server}, patience_ms) do
-    with {:elsewhere, pid} <- Host.lookup(name, server.key),
+  # The process that has started since, by the registry; nil if there is none.
+  defp runs_again(%{name: name, server: server}, patience_ms) do
+    with {_place, pid} when pid != server.pid <- Host.lookup(name, server.key),
          true <- Sync.started?(pid, patience_ms) do
       pid
     else

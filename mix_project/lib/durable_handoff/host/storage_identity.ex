@@ -76,8 +76,8 @@ defmodule DurableHandoff.Host.StorageIdentity do
     if Code.ensure_loaded?(module) and function_exported?(module, :storage_identity, 1),
       do: module.storage_identity(state),
       else: known(state)
-  rescue
-    _error -> known(state)
+  catch
+    _kind, _reason -> known(state)
   end
 
   defp known(%{} = state) do
@@ -92,7 +92,9 @@ defmodule DurableHandoff.Host.StorageIdentity do
   defp plain(_key, value) when is_binary(value) or is_atom(value) or is_integer(value), do: value
   defp plain(_key, _value), do: nil
 
-  # The hash needs no cryptographic strength: nothing in it is secret. This one is part of every VM.
+  # The hash needs no cryptographic strength: nothing in it is secret. This one is part of every VM. The order of a map's
+  # keys differs between VMs.
   defp digest(term),
-    do: term |> :erlang.term_to_binary(minor_version: 2) |> :erlang.md5() |> Base.encode16(case: :lower)
+    do:
+      term |> :erlang.term_to_binary([:deterministic, minor_version: 2]) |> :erlang.md5() |> Base.encode16(case: :lower)
 end

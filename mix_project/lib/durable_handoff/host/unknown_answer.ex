@@ -3,8 +3,9 @@ defmodule DurableHandoff.Host.UnknownAnswer do
   # Answers of DurableServer that this version of the library does not know.
   #
   # Guarantee: each kind of answer is logged once in a VM, with the answer, and never again: a drain of many
-  # servers gets the same one many times. The kind of an answer is its shape and its atoms, so there are only
-  # as many kinds as DurableServer has atoms for.
+  # servers gets the same one many times. Only processes that get the first ones at the same moment may each log
+  # a line. The kind of an answer is its shape and its atoms, so there are only as many kinds as DurableServer has
+  # atoms for.
 
   alias DurableHandoff.{Apart, Log}
 

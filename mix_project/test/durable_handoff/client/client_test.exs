@@ -73,6 +73,8 @@ defmodule DurableHandoff.ClientTest do
       assert FakeRegistry.count(sup, :subscribe) == 1
       announce(context)
       assert calls |> await_tasks() |> Enum.sort() == for(n <- 1..1_000, do: {:ok, n})
+      # It answers first, and then ends its subscription.
+      await_waiting(context, 0)
       assert FakeRegistry.subscribers(sup, "k") == []
     end
   end

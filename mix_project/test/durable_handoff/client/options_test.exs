@@ -1,10 +1,7 @@
 defmodule DurableHandoff.Client.OptionsTest do
   use ExUnit.Case, async: true
 
-  alias DurableHandoff.Client.{Limits, Options}
-
-  doctest Options
-  doctest Limits
+  alias DurableHandoff.Client.Options
 
   test "valid options, in any order" do
     assert Options.read!([retry: :never, start: {Room, %{}}, timeout: :infinity], :call) ==

@@ -2,6 +2,8 @@ defmodule DurableHandoff.Client.ServerTest do
   @moduledoc "The client process: its polls, its limits, the servers it has started, and callers that die."
   use DurableHandoff.ClientCase, async: true
 
+  alias DurableHandoff.Client.Call
+
   describe "polling" do
     test "finds an owner whose event was lost", %{sup: sup} = context do
       start_client(context, poll_ms: 10)
@@ -169,12 +171,14 @@ defmodule DurableHandoff.Client.ServerTest do
     end
 
     test "the server ends at each request, as if it had been moved: it is not started without a pause", context do
-      %{sup: sup, counter: counter} = context
+      %{sup: sup} = context
       start_client(context)
       FakeRegistry.starts(sup, fn "k", _start, _ms -> {:ok, start_server(context)} end)
-      call = call(sup, "k", {:add_and_exit, :normal}, start: {Room, %{}}, timeout: 1_000)
-      assert await_task(call) == {:error, :no_owner}
-      assert :counters.get(counter, 1) < 10
+      call = Call.new(FakeRegistry, sup, "k", :call, start: {Room, %{}}, timeout: 1_000)
+      # No request takes time, so the call's time does not end during one, however busy this machine is.
+      ends = fn server, _ms -> Process.exit(server, :kill) && {:unhandled, :normal} end
+      assert await_task(Task.async(fn -> Call.run(call, ends) end)) == {:error, :no_owner}
+      assert FakeRegistry.count(sup, :start) < 10
     end
 
     test "the server cannot be started: callers with start: get the reason, the others keep waiting",
@@ -188,6 +192,19 @@ defmodule DurableHandoff.Client.ServerTest do
       await_waiting(context, 1)
       FakeRegistry.announce(sup, "k", start_server(context))
       assert await_task(patient) == {:ok, 1}
+    end
+
+    for reason <- [:cordoned, :permanently_crashed] do
+      test "the server is #{reason}: another caller's module could not start it either, and is not tried",
+           %{sup: sup} = context do
+        start_client(context)
+        {call, starter} = call_starting(context)
+        other = call(sup, "k", start: {OtherRoom, %{}}, timeout: :infinity)
+        await_waiting(context, 2)
+        send(starter, {:error, unquote(reason)})
+        for call <- [call, other], do: assert(await_task(call) == {:error, {:start_failed, unquote(reason)}})
+        assert FakeRegistry.count(sup, :start) == 1
+      end
     end
 
     for {answer, poll_ms} <- [error: 3_600_000, again: 10] do

@@ -4,8 +4,6 @@ defmodule DurableHandoff.Drain.EstimateTest do
   alias DurableHandoff.Options
   alias DurableHandoff.Drain.Estimate
 
-  doctest Estimate
-
   defp drain_ms(measured, moves, given \\ []), do: Estimate.make(measured, moves, 3, Options.new!(given)).drain_ms
 
   # Measured drains on these stores, on two cores that all nodes shared: without other work, or, for "a busy
@@ -68,6 +66,15 @@ defmodule DurableHandoff.Drain.EstimateTest do
     assert drain_ms(store, 200, concurrency: :fixed) < drain_ms(store, 200)
     assert drain_ms(store, 200) < drain_ms(store, 200, max_concurrency_per_target: 1)
     assert drain_ms(store, 0) < drain_ms(store, 1)
+  end
+
+  test "max_per_second: a drain takes as long as it spreads its moves, and as many fit" do
+    store = %{round_trip_us: 1_000, per_second: :infinity}
+    options = Options.new!(max_per_second: 10)
+    assert %{drain_ms: drain_ms, fit: fit} = Estimate.make(store, 1_000, 3, options)
+    assert_in_delta drain_ms, 100_000, 1_000
+    assert_in_delta fit, 300, 5
+    assert drain_ms(store, 1_000, max_per_second: 10_000) == drain_ms(store, 1_000)
   end
 
   describe "the number of moves with which a drain starts" do

@@ -14,37 +14,24 @@ defmodule DurableHandoff.Drain.PeersTest do
   end
 
   test "ten unreachable nodes do not prevent a drain from trying the others" do
-    {peers, names} = start(25)
-    await_tried(peers, names, 25)
-  end
-
-  test "at most 1,000 names become atoms in a drain" do
-    {peers, names} = start(1_010)
-    await_tried(peers, names, 1_000)
-    # The second report comes after the connections of the first look have begun.
-    for _ <- 1..3, do: look(peers)
-    wait_until(fn -> Process.info(peers, :monitors) == {:monitors, [process: self()]} end)
-    assert Enum.count(names, &tried?/1) == 1_000
-  end
-
-  # The process with that many nodes out of reach, for the test as the drain.
-  defp start(count) do
     view = Host.View.build(:no_host, [], [])
-    names = for n <- 1..count, do: "peers-#{System.unique_integer([:positive])}-#{n}@127.0.0.1"
+    names = for n <- 1..25, do: "peers-#{System.unique_integer([:positive])}-#{n}@127.0.0.1"
     nodes = for name <- names, do: %{name: name, connected: false, draining: false, stamp_ms: view.now_ms}
     snapshot = %{supervisor: :no_host, modules: [], late: [], view: %{view | nodes: nodes}}
-    {Peers.start(snapshot, true, Deadline.drain(Clock.now_us(), 30_000)), names}
-  end
+    peers = Peers.start(snapshot, true, Deadline.drain(Clock.now_us(), 30_000))
 
-  defp await_tried(peers, names, count) do
     wait_until(fn ->
-      look(peers)
-      Enum.count(names, &tried?/1) >= count
+      Peers.look_now(peers)
+      assert_receive {Peers, _asked, _answers, _silent}, 60_000
+      Enum.all?(names, &tried?/1)
     end)
   end
 
-  defp look(peers) do
-    Peers.look_now(peers)
-    assert_receive {Peers, _asked, _answers, _silent}, 60_000
+  test "at most 1,000 names become atoms in a drain, also when several attempts begin together" do
+    tried = Map.new(1..999, &{"tried-#{&1}@h", 2})
+    names = for n <- 1..20, do: "new-#{n}@h"
+    assert Peers.to_try(names, [], tried) == ["new-1@h"]
+    assert Peers.to_try(names ++ ["tried-7@h"], ["tried-1@h"], tried) == ["new-1@h", "tried-7@h"]
+    assert Peers.to_try(names, [], Map.put(tried, "new-1@h", 1)) == ["new-1@h"]
   end
 end

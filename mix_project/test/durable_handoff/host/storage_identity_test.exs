@@ -3,12 +3,19 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
 
   alias DurableHandoff.Host.StorageIdentity
 
+  # Long enough for another VM on a busy machine.
+  @busy_ms 120_000
+
   defmodule Speaking do
     def storage_identity(state), do: state.where
   end
 
   defmodule Raising do
     def storage_identity(_state), do: raise("no")
+  end
+
+  defmodule Exiting do
+    def storage_identity(state), do: GenServer.call(state.name, :where)
   end
 
   defp s3(changes), do: {{Backend, Map.merge(%{url: "s3://bucket/path", secret_access_key: "x"}, changes)}, "app/"}
@@ -45,6 +52,17 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
              StorageIdentity.of({{Speaking, %{where: 1, x: 2}}, "p"})
 
     refute StorageIdentity.of({{Speaking, %{where: 1}}, "p"}) == StorageIdentity.of({{Speaking, %{where: 2}}, "p"})
+  end
+
+  test "a map as identity is the same in a VM that has made its atoms in another order" do
+    names = for n <- 1..40, do: "storage_identity_#{n}"
+    place = Map.new(names, &{String.to_atom(&1), 1})
+    store = backend(DurableHandoff.Store, %{__struct__: DurableHandoff.Store, place: place})
+    code = Enum.flat_map(:code.get_path(), &[~c"-pa", &1])
+    {:ok, vm, _node} = :peer.start_link(%{connection: :standard_io, args: code, wait_boot: @busy_ms})
+    for name <- Enum.reverse(names), do: :peer.call(vm, String, :to_atom, [name], @busy_ms)
+    assert :peer.call(vm, StorageIdentity, :of, [{store, "app/"}], @busy_ms) == of(store)
+    :peer.stop(vm)
   end
 
   # The shapes of the real package: `__get_config__(sup).storage_backend`.
@@ -110,6 +128,8 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     assert s3.([]) == s3.([{"secret_access_key", "x"}])
     refute s3.([{"endpoint", "https://a"}]) == s3.([{"endpoint", "https://b"}])
     assert s3.([{"endpoint", "https://a"}]) == s3.([{"aws_endpoint_url", "https://me:secret@a"}, {"region", "eu"}])
+    # The Rust crate prefers the endpoint of S3 alone.
+    assert s3.([{"endpoint", "https://a"}, {"aws_endpoint_url_s3", "https://b"}]) == s3.([{"endpoint", "https://b"}])
     refute s3.([{"region", "eu"}]) == s3.([{"region", "cn"}])
     refute place.("az://c/p", [{"account_name", "a"}]) == place.("az://c/p", [{"azure_storage_account_name", "b"}])
     refute place.("file:///a", []) == place.("file:///b", [])
@@ -118,10 +138,11 @@ defmodule DurableHandoff.Host.StorageIdentityTest do
     assert node == node()
   end
 
-  test "a backend that raises, and unknown terms, still have an identity" do
+  test "a backend that raises or exits, and unknown terms, still have an identity" do
     for storage <- [
           nil,
           {{Raising, %{url: "x"}}, "p"},
+          {{Exiting, %{name: :gone}}, "p"},
           {Module, "p"},
           {"odd", "p"},
           {{M, {:name, :node@h}}, "p"},

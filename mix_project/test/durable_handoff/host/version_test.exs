@@ -1,6 +1,5 @@
 defmodule DurableHandoff.Host.VersionTest do
   use ExUnit.Case, async: true
-  doctest DurableHandoff.Host.Version
 
   alias DurableHandoff.Host.Version
 
