@@ -58,10 +58,10 @@ defmodule PageTest do
     assert {node, why =~ refused_text} == {Atom.to_string(a), true}
     assert Chromium.evaluate(browser, "document.querySelectorAll('main img').length") == 0
 
-    SimulatedStore.configure(context.store, latency_ms: 20, slots: 4)
-    assert {:ok, :started} = drain(context, a, await: false)
-    wait_until(fn -> match?(%{"drains" => [%{"moved" => moved}]} when moved >= 5, status(context)) end)
-    SimulatedStore.pause(context.store, :all)
+    hold_after(context, 10)
+    long = [timeout_ms: 600_000, attempt_timeout_ms: 600_000]
+    assert {:ok, :started} = drain(context, a, [await: false] ++ long)
+    wait_until(fn -> match?(%{"drains" => [%{"moved" => 10}]}, status(context)) end)
     drains = shown_as(browser, &drain_cards/1, &Map.take(&1, ["drains"]), &match?(%{"drains" => [_one]}, &1))
     assert [%{"bars" => bars, "moved" => moved}] = drains["drains"]
     assert Enum.sum(bars) == String.to_integer(moved)

@@ -11,4 +11,5 @@ newer? =
     function_exported?(DurableServer.Supervisor, :terminate_and_cordon_child, 3)
 
 exclude = if newer?, do: exclude, else: [:after_0_1_4 | exclude]
+ExUnit.after_suite(fn _result -> Temporary.remove() end)
 ExUnit.start(exclude: exclude, assert_receive_timeout: 30_000, timeout: 300_000)

@@ -17,8 +17,8 @@ use crate::progress::Progress;
 #[derive(Debug, Parser)]
 #[command(name = "integration/bench", bin_name = "integration/bench")]
 pub enum Bench {
-    /// Drains a node with durable_handoff, with plain task streams and with today's shutdown, on stores of
-    /// several shapes
+    /// Drains a node with durable_handoff, with plain task streams and with DurableServer's own
+    /// shutdown, on stores of several shapes
     Drain(drain::args::Args),
     /// Kills a node in the middle of its shutdown and counts the states in storage, with and without
     /// durable_handoff
@@ -92,5 +92,20 @@ mod tests {
     #[test]
     fn the_command_line_definition_is_consistent() {
         Bench::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_each_script_has_every_flag() {
+        let command = Bench::command();
+        for (name, script) in [
+            ("drain", include_str!("../../bench.d/drain")),
+            ("killed", include_str!("../../bench.d/killed")),
+            ("leftovers", include_str!("../../bench.d/leftovers")),
+        ] {
+            let bench = command.find_subcommand(name).expect("a bench of that name");
+            for flag in bench.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(script.contains(&format!("--{flag} ")), "{name} --help lacks --{flag}");
+            }
+        }
     }
 }

@@ -115,7 +115,6 @@ defmodule Contract.AnswersTest do
     start(context)
     start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
-    on_exit(fn -> reconnect(a, b) end)
     disconnect(a, b)
     await_none(context, b, @key)
     row = "the owner's node is not connected"

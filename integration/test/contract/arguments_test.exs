@@ -20,17 +20,20 @@ defmodule Contract.ArgumentsTest do
     1 = ask(pid, :add_sync)
     {:ok, {_pid, _meta}} = until_moved(context, a, b)
     await_on(context, a, @key, b)
+    moved = whereis(context, a, @key)
     {:ok, _info} = call(a, Host, :get_server_info, [sup, @key])
     :ok = call(b, Host, :terminate_child, [sup, @key])
-    await_none(context, a, @key)
-    {:ok, _} = call(a, Host, :ensure_started_child, [sup, {Counter, key: @key, initial_state: %{}}, []])
+    # A sweep may start it again before this node knows that it has stopped.
+    wait_until(fn -> whereis(context, a, @key) != moved end)
+    counter = {Counter, key: @key, initial_state: %{}}
+    {:ok, {started, _meta}} = call(a, Host, :ensure_started_child, [sup, counter, []])
     {:ok, _} = call(a, Host, :ensure_started_child, [sup, {Counter, key: "new", initial_state: %{}}, [existing: false]])
 
     {:error, :not_found} =
       call(a, Host, :ensure_started_child, [sup, {Counter, key: "no", initial_state: %{}}, [existing: true]])
 
     :ok = call(a, Host, :terminate_and_delete_child, [sup, "new"])
-    :ok = call(a, Host, :terminate_child, [sup, @key])
+    :ok = call(node(started), Host, :terminate_child, [sup, @key])
     # A sweep may start the server at this moment. Then it is stopped and deleted the next time.
     wait_until(fn -> call(a, Host, :terminate_and_delete_child, [sup, @key]) != {:error, :conflict} end)
 

@@ -21,8 +21,15 @@ defmodule Contract.EventsTest do
 
     :ok = Relay.call(prefix, {Group, :demonitor, [sup, "room/"]})
     start_server(context, a, Counter, "room/2")
-    assert [%{key: "room/2"}] = events(all, 1)
-    for relay <- [one, prefix], do: refute_received({^relay, {:group, _, _}})
+    :ok = call(a, Host, :terminate_child, [sup, "room/2"])
+    # Events of one key have an order: with the second one here, every process on b has the first one.
+    assert [%{key: "room/2", type: :registered}, %{key: "room/2", type: :unregistered}] = events(all, 2)
+
+    for relay <- [one, prefix] do
+      # It has forwarded what it had before.
+      ^relay = Relay.call(relay, {:erlang, :self, []})
+      refute_received {^relay, {:group, _, _}}
+    end
   end
 
   test "a partition unregisters an owner on the other side; it is registered again when the partition heals", context do

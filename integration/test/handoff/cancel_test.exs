@@ -55,6 +55,25 @@ defmodule Handoff.CancelTest do
     wait_until(fn -> a not in eligible(context, b) end)
   end
 
+  test "cancel: a server that has ended by itself while it waited for its turn is started nowhere",
+       %{a: a, b: b} = context do
+    start_cluster(context, unswept(context, max_concurrency: 1))
+    keys = start_servers(context, a, 4, Counter, %{permanent: false})
+    for key <- keys, do: await_on(context, b, key, a)
+    draining = start_held(context, 1, fn -> drain(context, a) end)
+    [{:get, held}] = SimulatedStore.paused(context.store)
+    ended = hd(keys -- [String.replace_prefix(held, context.opts[:prefix], "")])
+    pid = whereis(context, a, ended)
+    :ok = GenServer.call(pid, {:stop, :normal})
+    await_down(pid)
+    :ok = call(a, DurableHandoff, :cancel, [context.sup])
+    await_heard(context, b)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{ended: :cancelled, moved: 1, left: %{cancelled: 3}, adopted_later: 0}} = await_task(draining)
+    assert held(context, b) == %{}
+    assert Enum.sort(Map.keys(placement(context))) == keys -- [ended]
+  end
+
   test "a shutdown after a cancelled drain moves the rest", %{a: a, b: b} = context do
     [app, _app] = start_cluster(context, unswept(context, max_concurrency: 1))
     keys = start_servers(context, a, 3)

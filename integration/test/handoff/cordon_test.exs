@@ -44,14 +44,38 @@ defmodule Handoff.CordonTest do
 
   test "a heartbeat that was sent before the cordon does not undo it", %{a: a, b: b, c: c} = context do
     start_cluster(context, heartbeat_interval_ms: 50)
-    # A heartbeat from before the cordon is being written, and arrives after the cordon.
-    heartbeat = storage_key(context, "__nodes/" <> Atom.to_string(b))
-    SimulatedStore.pause(context.store, {:put, heartbeat})
-    wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
+    # A heartbeat from before the cordon is being written, and arrives after the cordon. A later one would repair that.
+    SimulatedStore.pause(context.store, {:put, storage_key(context, "__nodes/#{b}")})
+    await_held(context, 1)
     assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
-    SimulatedStore.resume(context.store)
-    wait_until(fn -> match?([{_manager, %{"draining" => true}}], own_heartbeats(context, b)) end)
     wait_until(fn -> eligible(context, a) == [c] end)
+    manager = call(b, DurableHandoff.Host, :whereis, [context.sup])
+    before = heartbeats(context, a, b)[manager].timestamp
+    :ok = SimulatedStore.step(context.store)
+    wait_until(fn -> heartbeats(context, a, b)[manager].timestamp > before end)
+    wait_until(fn -> newest_heartbeat(context, a, b).heartbeat_meta["draining"] end)
+    wait_until(fn -> eligible(context, a) == [c] end)
+
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> match?([{^manager, %{"draining" => true}}], own_heartbeats(context, b)) end)
+    wait_until(fn -> eligible(context, a) == [c] end)
+  end
+
+  test "the entry that announced a cordon is removed, although a heartbeat from before the cordon is newer",
+       %{b: b} = context do
+    start_cluster(context, heartbeat_interval_ms: 50)
+    SimulatedStore.pause(context.store, {:put, storage_key(context, "__nodes/#{b}")})
+    await_held(context, 1)
+    assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    # It announces nothing again by itself.
+    call(b, :sys, :replace_state, [:"#{context.sup}_handoff_cordon", &HandoffCase.cancel_timer/1])
+    manager = call(b, DurableHandoff.Host, :whereis, [context.sup])
+    before = heartbeats(context, b, b)[manager].timestamp
+    :ok = SimulatedStore.step(context.store)
+    wait_until(fn -> heartbeats(context, b, b)[manager].timestamp > before end)
+    assert :ok = call(b, DurableHandoff, :uncordon, [context.sup])
+    assert [{^manager, meta}] = own_heartbeats(context, b)
+    refute is_map_key(meta, "draining")
   end
 
   test "a start on the cordoned node is placed elsewhere, and on it again after uncordon/1",
@@ -130,13 +154,17 @@ defmodule Handoff.CordonTest do
   test "when DurableServer's supervisor restarts, its cordon ends, and the node accepts leftovers again",
        %{b: b} = context do
     start_cluster(context)
+    listen_to_telemetry(b)
     assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    assert_receive {:event, [:durable_handoff, :mark], _count, %{mark: :cordoned}}
     assert {:error, :draining} = offer_ready(context, b)
     crashed = call(b, Process, :whereis, [context.sup])
     call(b, Process, :exit, [crashed, :kill])
+    assert_receive {:event, [:durable_handoff, :mark], _count, %{mark: :none}}, 60_000
     wait_until(fn -> call(b, Process, :whereis, [context.sup]) not in [nil, crashed] end)
     wait_until(fn -> match?({:ok, %{cordoned: false, marked: false}}, status(context, b)) end)
-    assert {:ready, _receiver} = offer_ready(context, b)
+    # If DurableServer's supervisor cannot start at once, everything above it restarts, too.
+    wait_until(fn -> ready?(context, b) end)
   end
 
   test "a process that dies after it has taken a cordon back: the node accepts leftovers again", %{b: b} = context do
@@ -224,10 +252,25 @@ defmodule Handoff.CordonTest do
   defp offer_ready(context, node),
     do: call(node, GenServer, :call, [DurableHandoff.Leftovers.Message.name(context.sup), :ready?])
 
-  defp own_heartbeats(context, node) do
-    name = Atom.to_string(node)
+  defp ready?(context, node) do
+    match?({:ready, _receiver}, offer_ready(context, node))
+  catch
+    # The receiver does not run.
+    :exit, _reason -> false
+  end
+
+  defp own_heartbeats(context, node),
+    do: for({pid, beat} <- heartbeats(context, node, node), do: {pid, beat.heartbeat_meta})
+
+  # The heartbeats of the node `of` that `node` knows, by the process that sent them.
+  defp heartbeats(context, node, of) do
+    name = Atom.to_string(of)
 
     for {pid, %{node: ^name} = beat} <- call(node, Group, :members, [context.sup, "__heartbeat"]),
-        do: {pid, beat.heartbeat_meta}
+        into: %{},
+        do: {pid, beat}
   end
+
+  defp newest_heartbeat(context, node, of),
+    do: context |> heartbeats(node, of) |> Map.values() |> Enum.max_by(& &1.timestamp)
 end

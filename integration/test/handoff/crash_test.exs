@@ -110,9 +110,12 @@ defmodule Handoff.CrashTest do
     [app, _app_b] = start_cluster(context, handoff_on_shutdown: [max_concurrency: 1])
     keys = start_servers(context, a, 5)
     listen_to_log(context, a)
+    listen_to_telemetry(a)
     stopping = start_held(context, 1, fn -> stop_children(a, app) end)
     kill_drain(a)
     {:error, _line} = await_log(a, :drain_failed, %{reason: {:drain_failed, :killed}, shutdown: true})
+    assert_receive {:event, [:durable_handoff, :fallback], _count, %{reason: reason}}
+    assert reason == {:drain_failed, :killed}
     SimulatedStore.resume(context.store)
     :ok = await_task(stopping)
 
@@ -145,9 +148,11 @@ defmodule Handoff.CrashTest do
   test "an attempt's process is killed: the drain looks the server up and goes on", %{a: a, b: b} = context do
     start_cluster(context)
     [key] = start_servers(context, a, 1)
+    listen_to_log(context, a)
     draining = start_held(context, 1, fn -> drain(context, a) end)
     [attempt] = drain_processes(a, [DurableHandoff.Drain.Attempt])
     call(a, Process, :exit, [attempt, :kill])
+    assert {:error, %{key: ^key, reason: :killed}} = await_log(a, :attempt_died)
     await_held(context, 2)
     SimulatedStore.resume(context.store)
 
@@ -183,12 +188,14 @@ defmodule Handoff.CrashTest do
        %{nodes: [a | _others]} = context do
     start_cluster(context)
     start_server(context, a, Troublesome, "k", %{count: 0})
+    listen_to_log(context, a)
     draining = start_held(context, 1, fn -> drain(context, a) end, "k")
     SimulatedStore.configure(context.store, outage: :all)
     SimulatedStore.resume(context.store)
     :ok = call(a, DurableHandoff, :cancel, [context.sup])
 
     assert {:ok, %{moved: 0, left: %{cancelled: 1}}} = await_task(draining)
+    assert {:warning, %{key: "k", reason: :unavailable}} = await_log(a, :reservation_left)
     assert reservations(context) == ["k"]
     SimulatedStore.configure(context.store, outage: :none)
     wait_until(fn -> drain_processes(a) == [] end)

@@ -52,6 +52,16 @@ defmodule Handoff.DrainTest do
     assert {:ok, %{total: 0, ended: :done}} = drain(context, a)
   end
 
+  test "the engine refuses a drain: no event says that it has started", %{a: a} = context do
+    levels = for n <- 1..65, do: {:"LEVEL_#{n}", 0}
+    start_cluster(context, sticky_placement: %{Counter => levels ++ [any: 0]})
+    start_servers(context, a, 1)
+    listen_to_telemetry(a)
+    assert {:error, {:invalid, [_problem]}} = drain(context, a, force: true)
+    assert_receive {:event, [:durable_handoff, :fallback], _count, %{reason: {:drain_failed, {:invalid, _problems}}}}
+    refute_received {:event, [:durable_handoff, :drain, :start], _measured, _about}
+  end
+
   @tag guarantee: "At most `max_concurrency` servers are down at any time"
   test "at most max_concurrency moves are in flight", %{a: a, store: store} = context do
     start_cluster(context, quiet(context))
@@ -60,6 +70,16 @@ defmodule Handoff.DrainTest do
     SimulatedStore.reset_stats(store)
     assert {:ok, %{moved: 20, concurrency: %{highest: 2}}} = drain(context, a, max_concurrency: 2, concurrency: :fixed)
     assert SimulatedStore.stats(store).max_in_flight <= 2
+  end
+
+  test "at most max_concurrency_per_target moves are in flight to each of two targets", %{a: a} = context do
+    start_cluster(context)
+    start_servers(context, a, 10)
+    options = [max_concurrency: 8, max_concurrency_per_target: 1, concurrency: :fixed]
+    draining = start_held(context, 2, fn -> drain(context, a, options) end)
+    wait_until(fn -> match?({:ok, %{progress: %{in_flight: 2, waits_for: nil}}}, status(context, a)) end)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 10, concurrency: %{highest: 2}}} = await_task(draining)
   end
 
   test "the drained node starts no servers, and other nodes do not choose it", %{a: a, b: b} = context do

@@ -54,8 +54,10 @@ defmodule Handoff.EligibilityTest do
     # Each name and each stamp occurs once, because the order of equal stamps is not part of DurableServer's
     # contract.
     for n <- Enum.take_random(1..12, :rand.uniform(9)) do
-      {"n#{n}@host", (now - 100_000) * 1_000, now - random_age() - n, random_capacity(), random_resources(),
-       random_env(), Enum.random([nil, %{}, %{"draining" => true}, %{"draining" => false}, %{"version" => "1"}])}
+      age = 16 * div(random_age(), 16) + n
+
+      {"n#{n}@host", (now - 100_000) * 1_000, now - age, random_capacity(), random_resources(), random_env(),
+       Enum.random([nil, %{}, %{"draining" => true}, %{"draining" => false}, %{"version" => "1"}])}
     end
   end
 

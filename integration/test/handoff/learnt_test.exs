@@ -105,6 +105,8 @@ defmodule Handoff.LearntTest do
     start_cluster(context)
     valid = %{limit: 8, latency_us: 40_000, knee: true}
     storage = fn number -> String.pad_leading(Integer.to_string(number), 32, "0") end
+    # Waits, unlike `Learnt.get/2`, and comes after the messages from here.
+    get = &GenServer.call({Learnt, a}, {:get, storage.(&1)}, 60_000)
 
     for wrong <- [%{valid | limit: 0}, %{valid | limit: 1.5}, %{valid | latency_us: -1}, %{limit: 8}, :none],
         do: send({Learnt, a}, {Learnt, 1, storage.(1), wrong})
@@ -112,12 +114,11 @@ defmodule Handoff.LearntTest do
     send({Learnt, a}, {Learnt, 1, "short", valid})
     send({Learnt, a}, {Learnt, 1, :no_text, valid})
     send({Learnt, a}, {Learnt, 2, storage.(1), valid})
-    assert call(a, Learnt, :get, [storage.(1), 1]) == nil
+    assert get.(1) == nil
 
     for number <- 1..100, do: send({Learnt, a}, {Learnt, 1, storage.(number), Map.put(valid, :more, number)})
-    assert call(a, Learnt, :get, [storage.(100), 1]) == valid
-    assert call(a, Learnt, :get, [storage.(1), 1]) == nil
-    kept = for number <- 1..100, call(a, Learnt, :get, [storage.(number), 1]), do: number
-    assert length(kept) == 64
+    assert get.(100) == valid
+    assert get.(1) == nil
+    assert Enum.count(1..100, get) == 64
   end
 end

@@ -126,12 +126,14 @@ defmodule Handoff.LeftoversTest do
     await_all_on(context, ["blocker" | keys], [b, c])
   end
 
-  test "a server without its final write that has no new owner in time is offered, too", %{a: a, b: b} = context do
-    start_uneven(context, a, [b], timeout_ms: 5_000)
+  test "a server without its final write that has no new owner in time is offered, too", %{b: b} = context do
+    {a, context} = with_own_clock(context, [b])
+    FrozenClock.freeze(a)
+    start_uneven(context, a, [b])
     start_server(context, a, Troublesome, "k", %{count: 0})
     :ok = Troublesome.arm(a, "k", :terminate, :raise)
     hold_reads(context, "k")
-    draining = Task.async(fn -> drain(context, a) end)
+    draining = Task.async(fn -> drain(context, a, timeout_ms: 600_000) end)
 
     # DurableServer and the attempt find out that there was no final write. The next read begins the start on the target.
     for _read <- 1..2 do
@@ -141,6 +143,7 @@ defmodule Handoff.LeftoversTest do
 
     wait_until(fn -> match?({:ok, %{progress: %{retried: 1}}}, status(context, a)) end)
     await_held(context, 1)
+    FrozenClock.advance(a, 600_000)
     assert {:ok, %{moved: 0, left: %{state_not_stored: 1}}} = await_task(draining)
     # That start fails.
     SimulatedStore.fail_next(context.store, :put, storage_key(context, "k"), :slow_down)
@@ -149,7 +152,7 @@ defmodule Handoff.LeftoversTest do
   end
 
   test "init failed on every target: a receiver starts the server when that has passed", %{a: a, b: b} = context do
-    start_uneven(context, a, [b], timeout_ms: 10_000)
+    start_uneven(context, a, [b], timeout_ms: 600_000)
     start_server(context, a, Troublesome, "k", %{count: 0})
     :ok = Troublesome.arm(b, "k", :init, :raise)
     assert {:ok, %{moved: 0, left: %{attempts_exhausted: 1}}} = drain(context, a)
@@ -205,10 +208,11 @@ defmodule Handoff.LeftoversTest do
     plain = start_node()
     app = start_handoff(context, a, leaving(context))
     start_handoff(context, b, unswept(context, start_leftovers: false))
-    [backend: backend, handoff_on_shutdown: handoff] = unswept(context)
+    {handoff, without_library} = Keyword.pop!(unswept(context), :handoff_on_shutdown)
+    without_library = Keyword.merge(context.opts, without_library)
     drainer = {DurableHandoff.Drainer, supervisor: context.sup, handoff_on_shutdown: handoff}
-    {:ok, _app} = start_host(c, Keyword.merge(context.opts, backend: backend, after: [drainer]))
-    {:ok, _app} = start_host(plain, Keyword.put(context.opts, :backend, backend))
+    {:ok, _app} = start_host(c, without_library ++ [after: [drainer]])
+    {:ok, _app} = start_host(plain, without_library)
     await_heartbeats([a, b, c, plain], context.sup)
     keys = start_servers(context, a, 6)
     block_drain(context, a)
@@ -219,7 +223,8 @@ defmodule Handoff.LeftoversTest do
 
   @tag guarantee: "Nothing runs twice"
   test "a discovery sweep starts the same server at the same time: one owner", %{a: a, b: b, c: c} = context do
-    sweeping = Keyword.merge(unswept(context), backend(context, discovery_interval_ms: 50))
+    sweeps = [initial_discovery_delay_ms: 50] ++ backend(context, discovery_interval_ms: 50)
+    sweeping = Keyword.merge(unswept(context), sweeps)
     app = start_handoff(context, a, leaving(context))
     for node <- [b, c], do: start_handoff(context, node, sweeping)
     await_heartbeats([a, b, c], context.sup)
@@ -260,11 +265,13 @@ defmodule Handoff.LeftoversTest do
     assert Map.has_key?(placement(context, [b, c]), key)
   end
 
-  test "a server that is stopped for good or deleted after the drain is not started", %{a: a, b: b, c: c} = context do
+  test "a server that is stopped for good or deleted after the drain is not started", %{b: b, c: c} = context do
+    {a, context} = with_own_clock(context, [b, c])
+    FrozenClock.freeze(a)
     app = start_uneven(context, a, [b, c])
     start_servers(context, a, 3)
     block_drain(context, a)
-    assert {:ok, %{left: %{deadline: 4}}} = drain(context, a)
+    assert {:ok, %{left: %{deadline: 4}}} = drain_to_deadline(context, a)
     wait_until(fn -> map_size(Map.merge(held(context, b), held(context, c))) == 4 end)
     unblock(a)
     hold_reads(context)
@@ -303,16 +310,18 @@ defmodule Handoff.LeftoversTest do
   end
 
   test "the source is uncordoned before its offer is sent: other nodes let go of what runs there",
-       %{a: a, b: b, c: c} = context do
+       %{b: b, c: c} = context do
+    {a, context} = with_own_clock(context, [b, c])
+    FrozenClock.freeze(a)
     start_uneven(context, a, [b, c])
     [one] = start_servers(context, a, 1, Counter, %{permanent: false})
     block_drain(context, a)
     listen_to_log(context, a)
-    # The offer waits for the answers of all receivers, and the drain does not wait for the offer.
-    :ok = call(c, :sys, :suspend, [receiver(context, c)])
-    assert {:ok, %{left: %{deadline: 2}, adopted_later: 0}} = drain(context, a)
+    # The offer waits for the first answer of a receiver, and the drain does not wait for the offer.
+    for node <- [b, c], do: :ok = call(node, :sys, :suspend, [receiver(context, node)])
+    assert {:ok, %{left: %{deadline: 2}, adopted_later: 0}} = drain_to_deadline(context, a)
     :ok = call(a, DurableHandoff, :uncordon, [context.sup])
-    :ok = call(c, :sys, :resume, [receiver(context, c)])
+    for node <- [b, c], do: :ok = call(node, :sys, :resume, [receiver(context, node)])
     await_log(a, :leftovers_offered, %{left: 2})
     await_idle(context, [b, c])
     assert await_on(context, b, one, a) == whereis(context, a, one)
@@ -320,30 +329,34 @@ defmodule Handoff.LeftoversTest do
   end
 
   @tag guarantee: "Nothing runs twice"
-  test "drain/2 and a later shutdown offer the same servers: each starts once", %{a: a, b: b, c: c} = context do
+  test "drain/2 and a later shutdown offer the same servers: each starts once", %{b: b, c: c} = context do
+    {a, context} = with_own_clock(context, [b, c])
+    FrozenClock.freeze(a)
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 5)
     block_drain(context, a)
-    assert {:ok, %{left: %{deadline: 6}}} = drain(context, a)
+    assert {:ok, %{left: %{deadline: 6}}} = drain_to_deadline(context, a)
     stop_blocked(context, a, app)
     await_all_on(context, ["blocker" | keys], [b, c])
     await_idle(context, [b, c])
   end
 
   test "a cordoned receiver leaves its leftovers to the others, and accepts some again when uncordoned",
-       %{a: a, b: b, c: c} = context do
+       %{b: b, c: c} = context do
+    {a, context} = with_own_clock(context, [b, c])
+    FrozenClock.freeze(a)
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 5)
     # One for each drain: the server that blocks the first one is stopping then, so it is last in the second one.
     for key <- ["blocker", "another"], do: block_drain(context, a, key)
-    assert {:ok, %{left: %{deadline: 7}}} = drain(context, a)
+    assert {:ok, %{left: %{deadline: 7}}} = drain_to_deadline(context, a)
     wait_until(fn -> active(context, b) != %{} and active(context, c) != %{} end)
     :ok = call(b, DurableHandoff, :cordon, [context.sup])
     wait_until(fn -> held(context, b) == %{} and map_size(active(context, c)) == 7 end)
 
     :ok = call(b, DurableHandoff, :uncordon, [context.sup])
     wait_until(fn -> b in eligible(context, a) end)
-    assert {:ok, %{left: %{deadline: 7}}} = drain(context, a)
+    assert {:ok, %{left: %{deadline: 7}}} = drain_to_deadline(context, a, 2)
     wait_until(fn -> active(context, b) != %{} end)
     for key <- ["blocker", "another"], do: unblock(a, key)
     :ok = stop_children(a, app)

@@ -28,6 +28,18 @@ defmodule Handoff.MissingModuleTest do
     end)
   end
 
+  test "a move to a node without the module: refused with that reason, and the server is not stopped",
+       %{a: a, b: b} = context do
+    # A node that does not answer within half a second counts as having all modules. Then the test repeats.
+    wait_until(fn ->
+      context = another_supervisor(context)
+      start_cluster(context)
+      [{key, pid}] = start_of(context, new_module([a]), ["n1"])
+      assert {:error, {:not_moved, why}} = call(a, DurableHandoff, :move, [context.sup, key, [to: b]])
+      if why.reason == :module_missing, do: assert({why.runs_on, whereis(context, a, key)} == {a, pid})
+    end)
+  end
+
   test "modules that only some nodes have: each server moves to a node that has its module",
        %{a: a, b: b, c: c} = context do
     %{context: context, report: report} =

@@ -92,8 +92,10 @@ defmodule Handoff.MoveTest do
     start_cluster(context)
     start_server(context, a, Servers.Troublesome, "k", %{count: 0})
     :ok = Servers.Troublesome.arm(b, "k", :init, :raise)
+    listen_to_log(context, a)
     assert {:error, {:not_moved, %{to: _, runs_on: node, error: error}}} = move(context, a, "k", to: b)
     assert is_binary(error)
+    assert {:warning, %{key: "k", runs_on: ^node}} = await_log(a, :not_moved)
     assert placement(context) == %{"k" => node}
     assert reservations(context) == []
   end
@@ -101,15 +103,7 @@ defmodule Handoff.MoveTest do
   test "terminate/2 takes longer than the move may: the server is started again when it has stopped",
        %{b: b} = context do
     {a, context} = with_own_clock(context, [b])
-    # Nothing else starts the server.
-    start_cluster(context, backend(context, discovery_interval_ms: 3_600_000))
-    pid = start_server(context, a, Servers.Troublesome, "k", %{count: 0})
-    :ok = Servers.Troublesome.arm(a, "k", :terminate, :hang)
-    FrozenClock.freeze(a)
-    moving = Task.async(fn -> move(context, a, "k", to: b, timeout_ms: 60_000) end)
-    wait_until(fn -> Servers.Troublesome.hangs?(a, "k", :terminate) end)
-    FrozenClock.advance(a, 60_000)
-    assert {:error, {:not_moved, %{reason: :deadline}}} = await_task(moving)
+    pid = move_to_deadline(context)
     Servers.Troublesome.disarm(a, "k", :terminate)
     await_down(pid)
     wait_until(fn -> is_map_key(placement(context), "k") end)
@@ -117,11 +111,60 @@ defmodule Handoff.MoveTest do
     assert reservations(context) == []
   end
 
+  test "terminate/2 takes longer than the move may: the next move waits until the server has started again",
+       %{b: b} = context do
+    {a, context} = with_own_clock(context, [b])
+    move_to_deadline(context)
+    wait_until(fn -> drain_processes(a, [DurableHandoff.Drain]) == [] end)
+
+    next = Task.async(fn -> move(context, a, "k", to: b, timeout_ms: 60_000) end)
+    wait_until(fn -> waiting_in(a, DurableHandoff.Move) == 2 end)
+    assert drain_processes(a, [DurableHandoff.Drain]) == []
+    Servers.Troublesome.disarm(a, "k", :terminate)
+    assert {:ok, %{to: ^b}} = await_task(next)
+    assert placement(context) == %{"k" => b}
+    assert reservations(context) == []
+  end
+
+  test "a rebalance waits for the server's terminate/2: the move waits until it has moved the server",
+       %{a: a, b: b} = context do
+    start_cluster(context, handoff_on_shutdown: [modules: %{Counter => false}, attempt_timeout_ms: 1_000])
+    start_servers(context, a, 2)
+    start_server(context, a, Servers.Troublesome, "k", %{count: 0})
+    :ok = Servers.Troublesome.arm(a, "k", :terminate, :hang)
+    rebalancing = Task.async(fn -> rebalance(context, a) end)
+    wait_until(fn -> match?({:ok, %{rebalance: %{progress: %{stopping: 1}}}}, status(context, a)) end)
+
+    moving = Task.async(fn -> move(context, a, "k", to: b, timeout_ms: 60_000) end)
+    wait_until(fn -> waiting_in(a, DurableHandoff.Move) == 2 end)
+    assert [_rebalance] = drain_processes(a, [DurableHandoff.Drain])
+    Servers.Troublesome.disarm(a, "k", :terminate)
+    assert {:ok, %{moved: 1}} = await_task(rebalancing)
+    assert {:ok, %{to: ^b}} = await_task(moving)
+    assert reservations(context) == []
+  end
+
+  test "a move waits for a server that is busy: a rebalance leaves the server alone", %{a: a, b: b} = context do
+    options = [modules: %{Troublesome => false}, max_attempts: 1, timeout_ms: 60_000, attempt_timeout_ms: 60_000]
+    start_cluster(context, handoff_on_shutdown: options)
+    pid = start_server(context, a, Counter, "k")
+    for n <- 1..2, do: start_server(context, a, Troublesome, "kept#{n}", %{count: 0})
+    :ok = :sys.suspend(pid)
+    moving = Task.async(fn -> move(context, a, "k", to: b) end)
+    wait_until(fn -> drain_processes(a, [DurableHandoff.Drain.Attempt]) != [] end)
+    assert {:ok, %{moved: 0, left: %{attempts_exhausted: 1}}} = rebalance(context, a)
+    :ok = :sys.resume(pid)
+    assert {:ok, %{to: ^b}} = await_task(moving)
+  end
+
   test "the store stops answering during the move, requested elsewhere: the error says why it did not move",
-       %{a: a, b: b, c: c} = context do
+       %{b: b, c: c} = context do
+    {a, context} = with_own_clock(context, [b, c])
+    FrozenClock.freeze(a)
     start_cluster(context)
     [key] = start_known(context, a, 1, c)
-    moving = start_held(context, 1, fn -> move(context, c, key, to: b, timeout_ms: 2_000) end)
+    moving = start_held(context, 1, fn -> move(context, c, key, to: b, timeout_ms: 60_000) end)
+    FrozenClock.advance(a, 60_000)
     # After the move, the owner tries for ten seconds to start the server again.
     assert {:error, {:not_moved, %{runs_on: nil}}} = await_task(moving)
     SimulatedStore.resume(context.store)
@@ -129,7 +172,7 @@ defmodule Handoff.MoveTest do
 
   test "the caller dies, and init fails on the target: the server is started again at once", %{a: a, b: b} = context do
     # Nothing else starts it.
-    start_cluster(context, backend(context, discovery_interval_ms: 3_600_000))
+    start_cluster(context, no_sweeps(context))
     start_server(context, a, Servers.Troublesome, "k", %{count: 0})
     :ok = Servers.Troublesome.arm(b, "k", :init, :raise)
     hold_reads(context, "k")
@@ -145,7 +188,7 @@ defmodule Handoff.MoveTest do
 
   test "init fails on the target, and the server is deleted while it is started again: it is not created anew",
        %{a: a, b: b} = context do
-    start_cluster(context, backend(context, discovery_interval_ms: 3_600_000))
+    start_cluster(context, no_sweeps(context))
     start_server(context, a, Servers.Troublesome, "k", %{count: 0})
     :ok = Servers.Troublesome.arm(b, "k", :init, :raise)
     listen_to_telemetry(a)
@@ -202,6 +245,51 @@ defmodule Handoff.MoveTest do
     wait_until(fn -> move_while_moving(another_supervisor(context)) end)
   end
 
+  test "requested where the registry still has the earlier owner: it waits for the new one", %{a: a, b: b} = context do
+    {c, context} = with_own_clock(context, [a, b])
+    start_cluster(context)
+    start_known(context, a, 1, c)
+    replicas = replicas(context, c)
+    # The second for which it waits does not pass.
+    FrozenClock.freeze(c)
+    for replica <- replicas, do: :ok = call(c, :sys, :suspend, [replica])
+    assert {:ok, %{to: ^b}} = move(context, a, "s1", to: b)
+    again = Task.async(fn -> move(context, c, "s1", to: c) end)
+    wait_until(fn -> waiting_in(c, Process) > 0 or not Process.alive?(again.pid) end)
+    for replica <- replicas, do: :ok = call(c, :sys, :resume, [replica])
+    assert {:ok, %{from: ^b, to: ^c}} = await_task(again)
+  end
+
+  describe "requested on a node that is not connected to the server's" do
+    setup %{b: b} = context do
+      start_cluster(context)
+      {:ok, pid: start_server(context, b, Counter, "k")}
+    end
+
+    test "it connects, and the server moves", %{a: a, b: b, c: c} = context do
+      cut_off(context)
+      true = call(a, Node, :set_cookie, [b, Node.get_cookie()])
+      assert {:ok, %{from: ^b, to: ^c}} = move(context, a, "k", to: c)
+    end
+
+    test "it cannot connect: the error names the server's node", %{a: a, b: b, c: c, pid: pid} = context do
+      cut_off(context)
+      assert {:error, {:owner_failed, %{node: ^b, reason: {:erpc, :noconnection}}}} = move(context, a, "k", to: c)
+      assert whereis(context, b, "k") == pid
+    end
+
+    @tag stand_in_only: "DurableServer itself connects to a node whose cookie fits, before the move or during it"
+    test "with reconnect: false it does not connect", %{a: a, b: b, c: c} = context do
+      context = another_supervisor(context)
+      start_cluster(context, handoff_on_shutdown: [reconnect: false])
+      start_server(context, b, Counter, "k")
+      cut_off(context)
+      true = call(a, Node, :set_cookie, [b, Node.get_cookie()])
+      assert {:error, {:owner_failed, %{node: ^b, reason: {:erpc, :noconnection}}}} = move(context, a, "k", to: c)
+      assert b not in call(a, Node, :list, [])
+    end
+  end
+
   test "requested by the server itself, which could not be asked to stop: refused", %{a: a} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
@@ -220,26 +308,45 @@ defmodule Handoff.MoveTest do
     assert whereis(context, b, "k") == pid
   end
 
-  test "requested twice at the same time, to different nodes: only the request whose node has it succeeds",
+  test "requested twice at the same time: the second request waits for the first, and then moves it from there",
+       %{a: a, b: b, c: c} = context do
+    start_cluster(context)
+
+    for {key, second} <- [{"k", c}, {"l", b}] do
+      pid = start_server(context, a, Counter, key)
+      :ok = :sys.suspend(pid)
+
+      [first, last] =
+        for {target, asked} <- [{b, 1}, {second, 2}] do
+          move = Task.async(fn -> move(context, a, key, to: target) end)
+
+          # The caller and the process of each move wait, and one drain runs.
+          wait_until(fn ->
+            waiting_in(a, DurableHandoff.Move) == 2 * asked and
+              match?([_one], drain_processes(a, [DurableHandoff.Drain]))
+          end)
+
+          move
+        end
+
+      :ok = :sys.resume(pid)
+      assert {:ok, %{from: ^a, to: ^b}} = await_task(first)
+      assert {:ok, %{from: ^b, to: ^second}} = await_task(last)
+      assert node(whereis(context, second, key)) == second
+    end
+  end
+
+  test "another move of it has not ended in time: the error says so, and nothing is done",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
     :ok = :sys.suspend(pid)
-
-    moves =
-      for {target, asked} <- [{b, 1}, {c, 2}] do
-        move = Task.async(fn -> move(context, a, "k", to: target) end)
-        wait_until(fn -> length(drain_processes(a, [DurableHandoff.Drain])) == asked end)
-        {target, move}
-      end
-
+    first = Task.async(fn -> move(context, a, "k", to: b) end)
+    wait_until(fn -> match?([_one], drain_processes(a, [DurableHandoff.Drain])) end)
+    late = move(context, a, "k", to: c, timeout_ms: 1)
+    assert {:error, {:not_moved, %{reason: :deadline, error: "another move" <> _, runs_on: ^a}}} = late
     :ok = :sys.resume(pid)
-    results = Map.new(moves, fn {target, move} -> {target, await_task(move)} end)
-    [winner] = Map.values(placement(context))
-    [loser] = [b, c] -- [winner]
-    assert {:ok, %{to: ^winner}} = results[winner]
-    asked = Atom.to_string(loser)
-    assert {:error, {:not_moved, %{reason: :lost_race, to: ^asked, runs_on: ^winner}}} = results[loser]
+    assert {:ok, %{to: ^b}} = await_task(first)
   end
 
   test "from a cordoned node, and several servers at a time", %{a: a, b: b, c: c} = context do
@@ -249,6 +356,26 @@ defmodule Handoff.MoveTest do
     moves = for key <- keys, do: Task.async(fn -> move(context, a, key) end)
     for result <- await_tasks(moves), do: assert({:ok, %{from: ^a}} = result)
     await_all_on(context, keys, [b, c])
+  end
+
+  # A move from the first node, whose clock is stopped, to the second has ended at its deadline, and the server hangs in
+  # terminate/2. Returns its process.
+  defp move_to_deadline(%{nodes: [a, b]} = context) do
+    # Nothing else starts the server.
+    start_cluster(context, no_sweeps(context))
+    pid = start_server(context, a, Servers.Troublesome, "k", %{count: 0})
+    :ok = Servers.Troublesome.arm(a, "k", :terminate, :hang)
+    FrozenClock.freeze(a)
+    moving = Task.async(fn -> move(context, a, "k", to: b, timeout_ms: 60_000) end)
+    wait_until(fn -> Servers.Troublesome.hangs?(a, "k", :terminate) end)
+    FrozenClock.advance(a, 60_000)
+    assert {:error, {:not_moved, %{reason: :deadline}}} = await_task(moving)
+    pid
+  end
+
+  defp cut_off(%{a: a, b: b} = context) do
+    disconnect(a, b)
+    await_none(context, a, "k")
   end
 
   # nil if the second request had no owner in time.
@@ -266,6 +393,12 @@ defmodule Handoff.MoveTest do
       {:ok, moved} -> assert %{from: ^b, to: ^c} = moved
       {:error, {:unknown_key, _key}} -> nil
     end
+  end
+
+  # The processes that receive the registry's updates on `node`: of the stand-in, and of DurableServer.
+  defp replicas(context, node) do
+    names = for name <- call(node, Process, :registered, []), do: Atom.to_string(name)
+    for name <- names, name =~ ~r/^#{context.sup}_(group|replica_\d+)$/, do: String.to_existing_atom(name)
   end
 
   # The server's answer to a stop, and then the result of a move that was requested before the server has
@@ -288,6 +421,9 @@ defmodule Handoff.MoveTest do
     {:message_queue_len, queued} = call(node(pid), Process, :info, [pid, :message_queue_len])
     queued
   end
+
+  defp rebalance(context, node),
+    do: call(node, DurableHandoff, :rebalance, [context.sup, [after_ms: 0, min_servers: 0]], :infinity)
 
   defp move(context, node, key, options \\ []), do: call(node, DurableHandoff, :move, [context.sup, key, options])
 end

@@ -3,9 +3,8 @@ defmodule Handoff.OutOfReachTest do
 
   use HandoffCase, nodes: 3
 
-  setup %{a: a, b: b, c: c} = context do
+  setup %{b: b, c: c} = context do
     start_cluster(context, heartbeat_interval_ms: 50)
-    on_exit(fn -> for other <- [b, c], do: reconnect(a, other) end)
     {:ok, names: Enum.sort(for node <- [b, c], do: Atom.to_string(node))}
   end
 
@@ -16,10 +15,12 @@ defmodule Handoff.OutOfReachTest do
     assert {:ok, %{out_of_reach: ^names, left: %{no_target: 1}}} = call(a, DurableHandoff, :plan, [context.sup])
     assert {:ok, %{out_of_reach: ^names}} = status(context, a)
     assert drain(context, a) == {:error, :no_peers}
+    listen_to_log(context, a)
 
     assert {:ok, %{out_of_reach: ^names, left: %{no_target: 1}, attempts: 0}} =
              drain(context, a, force: true, wait_for_target_ms: 0)
 
+    assert {:warning, %{nodes: ^names}} = await_log(a, :nodes_out_of_reach)
     assert whereis(context, a, "k") == pid
   end
 

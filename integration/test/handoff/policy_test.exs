@@ -79,6 +79,20 @@ defmodule Handoff.PolicyTest do
     assert Enum.sort(on_b) == ["own_word", "permanent1", "permanent2", "permanent3"]
   end
 
+  test "no read of eligible: :permanent, which takes a fifth of its time at most, begins in the last fifth",
+       %{b: b} = context do
+    {a, context} = with_own_clock(context, [b])
+    FrozenClock.freeze(a)
+    start_cluster(context)
+    [first | _others] = keys = start_servers(context, a, 3)
+    hold_reads(context)
+    reading = Task.async(fn -> call(a, DurableHandoff.Host, :info_each, [keys, context.sup, 1, 600_000]) end)
+    await_held(context, 1)
+    FrozenClock.advance(a, 480_000)
+    SimulatedStore.resume(context.store)
+    assert [{^first, {:ok, _info}}] = await_task(reading)
+  end
+
   @tag guarantee: "The node never waits longer than `timeout_ms`"
   test "eligible: :permanent on a store that does not respond: all servers count as permanent before the deadline",
        %{a: a} = context do

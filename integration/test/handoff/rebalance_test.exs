@@ -90,10 +90,7 @@ defmodule Handoff.RebalanceTest do
   end
 
   test "a node that is cordoned while it gives servers gives no more", %{a: a, b: b, c: c} = context do
-    start_cluster(context)
-    start_known(context, a, 15, [b, c])
-    moving = start_held(context, 1, fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
-    wait_until(fn -> match?({:ok, %{rebalance: %{progress: %{excess: 10}}}}, status(context, a)) end)
+    moving = first_move_held(context)
     :ok = call(a, DurableHandoff, :cordon, [context.sup])
     listen_to_log(context, a)
     # It looks at its mark after each of these lines.
@@ -106,6 +103,18 @@ defmodule Handoff.RebalanceTest do
     # Its heartbeat still says that it is cordoned, and nothing waits for the next one.
     :ok = call(a, DurableHandoff, :uncordon, [context.sup])
     assert {:ok, %{moves: [_ | _], balance: %{idle: nil}}} = rebalance(context, a, [dry_run: true] ++ @at_once)
+  end
+
+  test "an empty node that is cordoned while servers move there ends the rebalance", %{a: a, b: b, c: c} = context do
+    moving = first_move_held(context)
+    :ok = call(c, DurableHandoff, :cordon, [context.sup])
+    wait_until(fn -> c not in eligible(context, a) end)
+    listen_to_log(context, a)
+    # It looks at the other nodes after each of these lines.
+    for _looked <- 1..2, do: await_log(a, :drain_progress)
+    await_heard(context, [b, c])
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 1, ended: :done, balance: %{idle: :node_draining}}} = await_task(moving)
   end
 
   test "a node that accepts no servers and has none is left out of the shares", %{a: a, b: b, c: c} = context do
@@ -161,14 +170,15 @@ defmodule Handoff.RebalanceTest do
   end
 
   test "no more servers move to a node than it has room for", %{a: a, b: b, c: c} = context do
-    start_handoff(context, a, max_children: 30)
-    start_handoff(context, b, max_children: 3)
-    start_handoff(context, c, max_children: 30)
+    start_handoff(context, a)
+    # By its share it would get 7.
+    start_handoff(context, b, max_children: %{Counter => 3})
+    start_handoff(context, c)
     await_heartbeats(context.nodes, context.sup)
     start_servers(context, a, 21)
-    assert {:ok, %{balance: %{idle: nil}}} = rebalance(context, a, @at_once)
-    assert %{^b => on_b} = counts(context)
-    assert on_b <= 3
+    # DurableServer would refuse a fourth one.
+    assert {:ok, %{failures: 0, balance: %{idle: nil}}} = rebalance(context, a, @at_once)
+    assert %{^b => 3} = counts(context)
   end
 
   test "max_concurrency limits its moves", %{a: a} = context do
@@ -184,8 +194,7 @@ defmodule Handoff.RebalanceTest do
   test "init fails on the only target: the servers that were stopped are started again", %{a: a, b: b} = context do
     context = %{context | nodes: [a, b]}
     # Nothing else starts them.
-    unswept = backend(context, discovery_interval_ms: 3_600_000)
-    start_cluster(context, unswept ++ [handoff_on_shutdown: [start_leftovers: false]])
+    start_cluster(context, no_sweeps(context) ++ [handoff_on_shutdown: [start_leftovers: false]])
     keys = for n <- 1..4, do: "t#{n}"
 
     for key <- keys do
@@ -199,16 +208,34 @@ defmodule Handoff.RebalanceTest do
     assert reservations(context) == []
   end
 
+  test "init fails on the only target: other nodes hold nothing of what is started again here",
+       %{a: a, b: b} = context do
+    context = %{context | nodes: [a, b]}
+    start_cluster(context, no_sweeps(context))
+
+    for n <- 1..4 do
+      start_server(context, a, Troublesome, "t#{n}", %{count: 0})
+      :ok = Troublesome.arm(b, "t#{n}", :init, :raise)
+    end
+
+    assert {:ok, %{moved: 0, failures: 2, adopted_later: 0}} = rebalance(context, a, @at_once)
+    assert call(b, DurableHandoff.Leftovers, :held, [context.sup]) == %{}
+    wait_until(fn -> counts(context) == %{a => 4} end)
+    wait_until(fn -> drain_processes(a) == [] end)
+  end
+
   test "cancel: moves in flight end, the other servers stay, and the node accepts servers",
        %{a: a, b: b, c: c} = context do
     start_cluster(context)
     start_known(context, a, 9, [b, c])
+    listen_to_log(context, a)
     moving = start_held(context, 1, fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
     assert {:ok, :joined} = rebalance(context, a, [await: false] ++ @at_once)
     assert :ok = call(a, DurableHandoff, :cancel, [context.sup])
     await_heard(context, [b, c])
     SimulatedStore.resume(context.store)
-    assert {:ok, %{ended: :cancelled, moved: 1}} = await_task(moving)
+    assert {:ok, %{ended: :cancelled, moved: 1} = report} = await_task(moving)
+    assert {:warning, %{report: ^report}} = await_log(a, :rebalance_ended)
     assert {:ok, %{marked: false}} = status(context, a)
     assert call(a, DurableHandoff, :cancel, [context.sup]) == {:error, :not_draining}
     key = moved_key(context, a)
@@ -271,10 +298,12 @@ defmodule Handoff.RebalanceTest do
   test "a shutdown ends a rebalance at once, even if a move hangs, and drains", %{a: a, b: b, c: c} = context do
     [app | _apps] = start_cluster(context)
     keys = start_servers(context, a, 9)
+    listen_to_log(context, a)
     moving = start_held(context, 1, fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
     stopping = Task.async(fn -> stop_children(a, app) end)
     # The hanging move does not delay the drain.
     assert {:error, :overdue} = await_task(moving)
+    assert {:warning, %{reason: :overdue}} = await_log(a, :rebalance_failed)
     SimulatedStore.resume(context.store)
     assert :ok = await_task(stopping)
     await_all_on(context, keys, [b, c])
@@ -290,6 +319,18 @@ defmodule Handoff.RebalanceTest do
     assert {:error, :overdue} = await_task(moving)
     # The store still hangs, so the drain may also end too late.
     assert_received {:log, ^a, _level, event, _metadata} when event in [:drain_ended, :drain_failed]
+  end
+
+  test "prepare_stop/0 ends a rebalance", %{b: b, c: c} = context do
+    doomed = start_node()
+    {:ok, _apps} = call(doomed, Application, :ensure_all_started, [:durable_handoff])
+    context = %{context | nodes: [doomed, b, c]}
+    start_cluster(context)
+    start_known(context, doomed, 9, [b, c])
+    moving = start_held(context, 1, fn -> rebalance(context, doomed, [max_concurrency: 1] ++ @at_once) end)
+    assert :ok = call(doomed, DurableHandoff, :prepare_stop, [])
+    assert_settles(moving, context)
+    assert {:error, :stopping} = rebalance(context, doomed, @at_once)
   end
 
   test "between SIGTERM and the mark no rebalance starts, and uncordon has no effect", %{a: a} = context do
@@ -338,6 +379,16 @@ defmodule Handoff.RebalanceTest do
   end
 
   defp rebalance(context, node, options), do: call(node, DurableHandoff, :rebalance, [context.sup, options])
+
+  # Three nodes, and a rebalance of the first one's 15 servers, one at a time. It waits at the first.
+  defp first_move_held(%{nodes: [a, b, c]} = context) do
+    start_cluster(context)
+    start_known(context, a, 15, [b, c])
+    moving = start_held(context, 1, fn -> rebalance(context, a, [max_concurrency: 1] ++ @at_once) end)
+    wait_until(fn -> match?({:ok, %{rebalance: %{progress: %{excess: 10}}}}, status(context, a)) end)
+    moving
+  end
+
   defp counts(context), do: context |> placement() |> Map.values() |> Enum.frequencies()
 
   # The hanging move settles when the store answers again; after a second the drain no longer waits for it. It is not

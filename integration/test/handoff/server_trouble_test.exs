@@ -5,6 +5,8 @@ defmodule Handoff.ServerTroubleTest do
 
   use HandoffCase, nodes: 3
 
+  alias DurableHandoff.Host.Reservation
+
   @tag guarantee: "The node never waits longer than `timeout_ms`"
   test "terminate/2 hangs: the others move, the drain ends in time, and the reservation is cleared after terminate/2",
        %{a: a, b: b, c: c} = context do
@@ -266,6 +268,24 @@ defmodule Handoff.ServerTroubleTest do
     assert {{:displaced, :store}, {:returned, {:error, _reason}}} = await_task(moving)
   end
 
+  test "a client starts a stopped server here again: it is not stopped for the next attempt", %{a: a, b: b} = context do
+    # A client can start it when its reservation has expired.
+    for node <- [a, b], do: start_host(node, context.opts)
+    await_heartbeats([a, b], context.sup)
+    start_server(context, a, Troublesome, "k", %{count: 0})
+    [server] = call(a, DurableHandoff.Host, :servers, [context.sup])
+    Troublesome.arm(b, "k", :init, :raise)
+    assert {{:displaced, :server}, _why} = move(context, a, server, b)
+    Troublesome.disarm(b, "k", :init)
+    :ok = call(a, Reservation, :release, [call(a, DurableHandoff.Host, :storage, [context.sup]), "k"])
+    again = start_server(context, a, Troublesome, "k")
+    assert ask(again, :add) == 1
+    # It could not store that.
+    SimulatedStore.configure(context.store, outage: :writes)
+    assert {:lost_race, nil} = attempt(context, a, server, b, :displaced)
+    assert ask(again, :get) == 1
+  end
+
   test "a start elsewhere fails after its registration: a receiver starts the server", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k", %{count: 5})
@@ -407,8 +427,10 @@ defmodule Handoff.ServerTroubleTest do
   defp take_over(%{a: a, b: b, sup: sup}, module),
     do: call(b, DurableHandoff.Host.Takeover, :start, [sup, "k", module, a, 30_000])
 
-  defp move(context, source, server, target),
-    do: call(source, DurableHandoff.Host.Rehome, :run, [context.sup, server, :running, Atom.to_string(target), 30_000])
+  defp move(context, source, server, target), do: attempt(context, source, server, target, :running)
+
+  defp attempt(context, source, server, target, state),
+    do: call(source, DurableHandoff.Host.Rehome, :run, [context.sup, server, state, Atom.to_string(target), 30_000])
 
   # The state that the real DurableServer leaves when init fails on `node`: the object is claimed by a process
   # that has ended.

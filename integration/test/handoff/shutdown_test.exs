@@ -177,6 +177,8 @@ defmodule Handoff.ShutdownTest do
 
   @tag guarantee: "The node never waits longer than `timeout_ms`"
   test "the drain's process or the Drainer hangs: the shutdown goes on at the limit", %{a: a} = context do
+    listen_to_telemetry(a)
+
     for hanging <- [DurableHandoff.Drain, :drainer] do
       context = another_supervisor(context)
       [app | _apps] = start_cluster(context, name: context.sup, handoff_on_shutdown: [timeout_ms: 1_000])
@@ -192,6 +194,9 @@ defmodule Handoff.ShutdownTest do
       stopping = Task.async(fn -> stop_children(a, app) end)
 
       OnTime.assert_ended(watch, :shutdown, 1_000)
+      sup = context.sup
+      assert_receive {:event, [:durable_handoff, :fallback], _count, %{supervisor: ^sup, reason: reason}}
+      assert {hanging, reason} == {hanging, :overdue}
       Process.exit(relay, :kill)
       SimulatedStore.resume(context.store)
       assert {:error, _overdue_or_no_drainer} = await_task(draining)

@@ -3,6 +3,9 @@ defmodule Handoff.SilentTargetTest do
 
   use LeftoversCase, nodes: 2
 
+  alias DurableHandoff.Drain
+  alias DurableHandoff.Host.{Count, Mark}
+
   # DurableServer would wait longer for such a target than any drain here.
   @endless [placement_erpc_timeout_cross_region_ms: 600_000, placement_erpc_timeout_same_region_ms: 600_000]
 
@@ -22,6 +25,46 @@ defmodule Handoff.SilentTargetTest do
     assert targets == %{Atom.to_string(b) => 8}
     resume(context)
     assert_all_run_on(context, keys, [b])
+  end
+
+  for {what, function, options} <- [
+        {"a plan", :plan, []},
+        {"a dry run of a rebalance", :rebalance, [dry_run: true, after_ms: 0, min_servers: 0]}
+      ] do
+    test "suspended when #{what} asks it, and not when it is asked again: it is a target",
+         %{silent: silent} = context do
+      asks = &call(&1, DurableHandoff, unquote(function), [context.sup, unquote(options)], :infinity)
+      assert {:ok, %{targets: targets}} = await_task(asked_twice(context, asks))
+      assert Map.keys(targets) == [Atom.to_string(silent)]
+    end
+  end
+
+  test "suspended when a move asks it, and not when it is asked again: the server moves there",
+       %{silent: silent} = context do
+    moves = &call(&1, DurableHandoff, :move, [context.sup, "s1", [to: silent]], :infinity)
+    moving = asked_twice(context, fn source -> hold_reads(context) == :ok and moves.(source) end)
+    wait_until(fn -> SimulatedStore.paused(context.store) != [] or not Process.alive?(moving.pid) end)
+    await_heard(context, silent)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{to: ^silent}} = await_task(moving)
+  end
+
+  test "suspended when a move asks it, and answers later that it takes no servers: the error says so",
+       %{silent: silent} = context do
+    {source, context} = with_own_clock(context, [silent])
+    # Its heartbeats do not say it.
+    start_cluster(context, heartbeat_interval_ms: 600_000, heartbeat_staleness_threshold_ms: 1_800_000)
+    start_known(context, source, 1, silent)
+    {:ok, :cordoned} = call(silent, Mark, :cordon, [context.sup])
+    suspend(context)
+    FrozenClock.freeze(source)
+    moves = [context.sup, "s1", [to: silent, timeout_ms: 600_000]]
+    moving = Task.async(fn -> call(source, DurableHandoff, :move, moves, :infinity) end)
+    wait_until(fn -> drain_processes(source, [Drain]) != [] end)
+    wait_until(fn -> FrozenClock.advance(source, 100) == :ok and drain_processes(source, [Drain]) == [] end)
+    await_asked_twice(source, moving)
+    resume(context)
+    assert {:error, {:not_moved, %{reason: :draining, runs_on: ^source}}} = await_task(moving)
   end
 
   test "the doctor names it", %{a: a, silent: silent} = context do
@@ -52,13 +95,16 @@ defmodule Handoff.SilentTargetTest do
   end
 
   test "suspended when it has claimed servers: the drain ends, and they start elsewhere when its heartbeats are old",
-       %{b: b} = context do
+       %{a: a, b: b, silent: silent} = context do
     {draining, keys} = drain_to_silent(context)
+    listen_to_log(context, a)
     suspend(context)
     # The claims are stored, but their answers do not arrive.
     SimulatedStore.resume(context.store)
 
     assert {:ok, %{ended: :done, left: %{lost_race: 4}, retried: 0}} = await_task(draining)
+    assert {:warning, %{nodes: [name]}} = await_log(a, :nodes_silent)
+    assert name == Atom.to_string(silent)
     await_all_on(context, keys, [b])
     resume(context)
   end
@@ -98,6 +144,32 @@ defmodule Handoff.SilentTargetTest do
     for key <- keys, do: assert({key, count_stored(context, key)} == {key, 1})
     for key <- keys, do: assert(stored(context, key).meta.status == :stopped_graceful)
     resume(context)
+  end
+
+  # Starts `work` on a node whose only neighbour is suspended until it has been asked twice. Returns the task.
+  defp asked_twice(%{silent: silent} = context, work) do
+    # In the stopped time the node does not stop asking.
+    {source, context} = with_own_clock(context, [silent])
+    start_cluster(context)
+    start_known(context, source, 4, silent)
+    FrozenClock.freeze(source)
+    suspend(context)
+    asking = Task.async(fn -> work.(source) end)
+    await_asked_twice(source, asking)
+    resume(context)
+    asking
+  end
+
+  # Or the end of the task that asks.
+  defp await_asked_twice(source, asking) do
+    ask = {Count, :ask_each, 4}
+    1 = call(source, :erlang, :trace_pattern, [ask, true, [:call_count]])
+
+    asked? = fn ->
+      match?({:call_count, count} when count >= 2, call(source, :erlang, :trace_info, [ask, :call_count]))
+    end
+
+    wait_until(fn -> asked?.() or not Process.alive?(asking.pid) end)
   end
 
   # Drains four servers, and returns when the silent node is about to write its claims.

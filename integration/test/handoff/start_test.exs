@@ -87,9 +87,10 @@ defmodule Handoff.StartTest do
     @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
     test "keeps the time that a graceful shutdown of few servers at a time takes", %{a: a} = context do
       handoff = [timeout_ms: 30_000, shutdown_budget_ms: 30_000]
-      app = start_handoff(context, a, handoff_on_shutdown: handoff, graceful_shutdown_concurrency: 2)
-      start_servers(context, a, 20)
       listen_to_log(context, a)
+      app = start_handoff(context, a, handoff_on_shutdown: handoff, graceful_shutdown_concurrency: 2)
+      assert {:warning, _metadata} = await_log(a, :budget_too_small)
+      start_servers(context, a, 20)
       :ok = stop_children(a, app)
       # Ten writes, one after the other, twice as long as they are expected to take.
       assert {:warning, %{graceful_ms: 1_000}} = await_log(a, :drain_cut)
@@ -144,7 +145,6 @@ defmodule Handoff.StartTest do
     end
 
     test "call a heartbeat_meta function each time, and keep its result", %{a: a} = context do
-      Application.put_env(:handoff_integration, :colour, "red")
       meta = &HandoffCase.heartbeat_meta/0
       call(a, Application, :put_env, [:handoff_integration, :colour, "red"])
       start_handoff(context, a, heartbeat_interval_ms: 100, heartbeat_meta: meta)

@@ -124,6 +124,8 @@ defmodule Handoff.StoppingTest do
     start_cluster(context)
     pid = start_server(context, a, Counter, "k")
     for node <- context.nodes, do: assert(:ok = call(node, DurableHandoff, :prepare_stop, []))
+    # In the stopped time a wait for a target would not end.
+    FrozenClock.freeze(a)
     assert {:ok, %{moved: 0, left: left, attempts: 0, ended: :done}} = drain(context, a, force: true)
     assert left == %{no_target: 1}
     assert whereis(context, a, "k") == pid

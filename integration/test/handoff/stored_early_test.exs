@@ -135,32 +135,26 @@ defmodule Handoff.StoredEarlyTest do
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "the drain begins soon after states are stored: no timer of that time ends its wait for later states",
        %{a: a} = context do
-    start_cluster(context)
-    keys = start_unsynced(context, a, 60)
-    # The last write is held until the timer for slow servers runs.
+    # By the stopped clock the first write takes a minute, so slow servers are waited for longer than this test takes.
+    FrozenClock.freeze(a)
+    start_cluster(context, handoff_on_shutdown: [timeout_ms: 3_600_000, attempt_timeout_ms: 600_000])
+    keys = start_unsynced(context, a, 51)
     hold(context, [:put])
     assert :ok = call(a, DurableHandoff, :prepare_stop, [])
-    await_held(context, 50)
     [storing] = drain_processes(a, [DurableHandoff.Drain.Storing])
-
-    for _ <- 1..59 do
-      wait_until(fn -> SimulatedStore.paused(context.store) != [] end)
-      SimulatedStore.step(context.store)
-    end
-
-    wait_until(fn -> map_size(storing(a, storing).running) == 1 end)
-    %{timer: timer} = storing(a, storing)
+    earlier = await_patience(context, storing)
     SimulatedStore.resume(context.store)
     wait_until(fn -> match?(%{phase: :done, running: none} when none == %{}, storing(a, storing)) end)
 
     for key <- keys, do: 2 = ask(whereis(context, a, key), :add)
     hold(context, [:put])
     {:ok, :started} = drain(context, a, await: false)
-    await_held(context, 50)
-    call(a, :erlang, :send, [storing, {:timeout, timer, :patience}])
+    assert await_patience(context, storing) != earlier
+    call(a, :erlang, :send, [storing, {:timeout, earlier, :patience}])
     assert storing(a, storing).phase == :first
     SimulatedStore.resume(context.store)
-    await_drained(context)
+    # A target that had not received a stop rests for a while.
+    wait_until(fn -> FrozenClock.advance(a, 1_000) == :ok and drained?(context) end)
   end
 
   test "the drain begins in the pause after failed writes: the end of the pause removes no server from its queue",
@@ -211,6 +205,17 @@ defmodule Handoff.StoredEarlyTest do
 
   defp storing(node, pid), do: call(node, :sys, :get_state, [pid])
 
+  # Of 51 servers whose writes are held, one has written, and all others have been asked: the timer for slow ones.
+  defp await_patience(%{a: a} = context, storing) do
+    await_held(context, 50)
+    FrozenClock.advance(a, 60_000)
+    :ok = SimulatedStore.step(context.store)
+
+    wait_until(fn ->
+      with %{timer: timer} when is_reference(timer) <- storing(a, storing), do: timer, else: (_ -> nil)
+    end)
+  end
+
   # The timer of the pause, which does not end by itself then; nil if there is no pause now.
   defp stop_pause(node, storing) do
     with %{phase: :paused, timer: timer} <- storing(node, storing),
@@ -219,5 +224,7 @@ defmodule Handoff.StoredEarlyTest do
          else: (_no_pause -> nil)
   end
 
-  defp await_drained(context), do: wait_until(fn -> match?({:ok, %{state: :drained}}, status(context, context.a)) end)
+  defp await_drained(context), do: wait_until(fn -> drained?(context) end)
+
+  defp drained?(context), do: match?({:ok, %{state: :drained}}, status(context, context.a))
 end

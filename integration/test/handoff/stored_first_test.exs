@@ -35,19 +35,21 @@ defmodule Handoff.StoredFirstTest do
 
   @tag guarantee: "A drain never makes things worse than no drain"
   test "the store takes no writes when a drain begins, and no state has changed: no server is stopped",
-       %{a: a, b: b, c: c} = context do
-    opts = Keyword.put(context.opts, :handoff_on_shutdown, enabled: true, timeout_ms: 8_000)
-    {:ok, app} = start_children(a, [{DurableHandoff.Supervisor, opts}])
-    for node <- [b, c], do: start_handoff(context, node)
-    await_heartbeats([a, b, c], context.sup)
+       %{b: b, c: c} = context do
+    {a, context} = with_own_clock(context, [b, c])
+    FrozenClock.freeze(a)
+    [app | _apps] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 600_000])
     start_servers(context, a, 4)
     listen_to_telemetry(a)
     SimulatedStore.configure(context.store, outage: :writes)
-    stop_children(a, app)
+    stopping = Task.async(fn -> stop_children(a, app) end)
+    assert_receive {:event, [:durable_handoff, :attempt, :stop], _duration, %{outcome: first}}, 60_000
+    FrozenClock.advance(a, 600_000)
+    assert :ok = await_task(stopping)
 
     assert_receive {:event, [:durable_handoff, :drain, :stop], _measurements, %{report: report}}, 60_000
     assert %{moved: 0, total: 4} = report
-    assert Enum.uniq(outcomes()) == [{:untouched, :store}]
+    assert Enum.uniq([first | outcomes()]) == [{:untouched, :store}]
   end
 
   test "the last states are being written: the drain takes its snapshot, and moves no server",
@@ -83,31 +85,70 @@ defmodule Handoff.StoredFirstTest do
   test "a server is still starting when the drain takes its snapshot: it moves, too", %{a: a} = context do
     start_cluster(context)
     start_unsynced(context, a, 3)
-    :ok = Servers.Troublesome.arm(a, "k", :init, :hang)
-    starting = Task.async(fn -> start_server(context, a, Servers.Troublesome, "k", %{count: 0}) end)
-    wait_until(fn -> Servers.Troublesome.hangs?(a, "k", :init) end)
+    starting = start_hanging(context, a, "k")
     {draining, policy} = start_held_at_policy(context)
-    Servers.Troublesome.disarm(a, "k", :init)
-    await_task(starting)
+    let_start(a, "k", starting)
     send(policy, :go_on)
     assert_receive {:held, policy}, 60_000
     send(policy, :go_on)
     assert %{moved: 4} = await_drain(draining)
   end
 
+  test "after the drain has taken its snapshot a server has started and another one has ended: the first moves, too",
+       %{a: a} = context do
+    start_cluster(context)
+    start_unsynced(context, a, 3)
+    starting = start_hanging(context, a, "k")
+    {draining, policy} = start_held_at_policy(context)
+    let_start(a, "k", starting)
+    stop_by_itself(whereis(context, a, "s3"))
+    send(policy, :go_on)
+    assert_receive {:held, policy}, 60_000
+    send(policy, :go_on)
+    assert %{moved: 3} = await_drain(draining)
+  end
+
+  test "a server has started and another one has ended after a shutdown's drain has begun: the first moves after the others",
+       %{a: a, b: b, c: c} = context do
+    [app | _apps] = start_cluster(context, handoff_on_shutdown: [max_concurrency: 3])
+    keys = start_servers(context, a, 4)
+    starting = start_hanging(context, a, "k")
+    stopping = start_held(context, 3, fn -> stop_children(a, app) end)
+    %{key: ended, pid: pid} = wait_until(fn -> only_server(a, context.sup) end)
+    stop_by_itself(pid)
+    let_start(a, "k", starting)
+    SimulatedStore.resume(context.store)
+    assert :ok = await_task(stopping)
+    assert_all_run_on(context, ["k" | keys] -- [ended], [b, c])
+  end
+
   test "a server is starting until a shutdown's drain has begun to move the others: it moves after them",
        %{a: a, b: b, c: c} = context do
     [app | _apps] = start_cluster(context)
     keys = start_servers(context, a, 3)
-    :ok = Servers.Troublesome.arm(a, "k", :init, :hang)
-    starting = Task.async(fn -> start_server(context, a, Servers.Troublesome, "k", %{count: 0}) end)
-    wait_until(fn -> Servers.Troublesome.hangs?(a, "k", :init) end)
+    starting = start_hanging(context, a, "k")
     stopping = start_held(context, 3, fn -> stop_children(a, app) end)
-    Servers.Troublesome.disarm(a, "k", :init)
-    await_task(starting)
+    let_start(a, "k", starting)
     SimulatedStore.resume(context.store)
     assert :ok = await_task(stopping)
     assert_all_run_on(context, ["k" | keys], [b, c])
+  end
+
+  test "a server is starting until a shutdown's second drain has begun to move another: it moves after that one",
+       %{a: a, b: b, c: c} = context do
+    [app | _apps] = start_cluster(context)
+    keys = start_servers(context, a, 3)
+
+    [second, third] = for key <- ["k2", "k3"], do: start_hanging(context, a, key)
+    stopping = start_held(context, 3, fn -> stop_children(a, app) end)
+    :ok = Servers.Troublesome.arm(a, "k2", :terminate, :hang)
+    let_start(a, "k2", second)
+    SimulatedStore.resume(context.store)
+    wait_until(fn -> Servers.Troublesome.hangs?(a, "k2", :terminate) end)
+    let_start(a, "k3", third)
+    Servers.Troublesome.disarm(a, "k2", :terminate)
+    assert :ok = await_task(stopping)
+    assert_all_run_on(context, ["k2", "k3" | keys], [b, c])
   end
 
   @tag guarantee: "A drain never makes things worse than no drain"
@@ -353,6 +394,30 @@ defmodule Handoff.StoredFirstTest do
     assert_receive {:held, policy}, 60_000
     {draining, policy}
   end
+
+  # Starts a server whose `init` hangs until `let_start/3`. Returns the task that starts it.
+  defp start_hanging(context, node, key) do
+    :ok = Servers.Troublesome.arm(node, key, :init, :hang)
+    starting = Task.async(fn -> start_server(context, node, Servers.Troublesome, key, %{count: 0}) end)
+    wait_until(fn -> Servers.Troublesome.hangs?(node, key, :init) end)
+    starting
+  end
+
+  defp let_start(node, key, starting) do
+    Servers.Troublesome.disarm(node, key, :init)
+    await_task(starting)
+  end
+
+  # For good, so that no other node starts the server.
+  defp stop_by_itself(pid) do
+    monitor = Process.monitor(pid)
+    :ok = ask(pid, {:stop, :permanent})
+    assert_receive {:DOWN, ^monitor, :process, ^pid, _normal}, 60_000
+  end
+
+  # The one server that runs on `node`; nil while there are others.
+  defp only_server(node, sup),
+    do: with([_, _ | _] <- call(node, DurableHandoff.Host, :servers, [sup]), do: nil, else: ([one] -> one))
 
   defp await_drain(task) do
     assert {:ok, report} = await_task(task)

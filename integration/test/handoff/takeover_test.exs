@@ -43,15 +43,16 @@ defmodule Handoff.TakeoverTest do
     draining = start_node()
     start_uneven(context, a, [b, draining])
     {:ok, _report} = drain(context, draining)
-    message = DurableHandoff.Leftovers.Message.offer(make_ref(), a, [{"k", Counter}], [receiver(context, draining)])
+    message = DurableHandoff.Leftovers.Message.offer(make_ref(), a, [{"k", Counter}], [receiver(context, draining)], 1)
     assert ask(receiver(context, draining), :ready?) == {:error, :draining}
     assert ask(receiver(context, draining), {:take, message}) == {:error, :draining}
   end
 
-  test "a receiver is full: the next one starts the servers that do not fit", %{a: a, b: b} = context do
+  test "a receiver is full: the next one starts the servers that do not fit", %{b: b} = context do
+    {a, context} = with_own_clock(context, [b])
+    FrozenClock.freeze(a)
     small = start_node()
-    # Enough time to start one more server on the small node before the drain ends.
-    app = start_handoff(context, a, leaving(context, timeout_ms: 6_000))
+    app = start_handoff(context, a, leaving(context, timeout_ms: 600_000))
     start_handoff(context, b, unswept(context))
     # The node is full before a heartbeat says so.
     silent = [heartbeat_interval_ms: 3_600_000, heartbeat_staleness_threshold_ms: 7_200_000]
@@ -67,6 +68,7 @@ defmodule Handoff.TakeoverTest do
     # The server starts after the drain asked for the number of servers, so the plan still assigns one to this
     # node.
     start_server(context, small, Counter, "late")
+    FrozenClock.advance(a, 600_000)
     wait_until(fn -> Enum.any?(keys, &(active(context, small)[&1] == :trying)) end)
     SimulatedStore.resume(context.store)
     unblock(a)
@@ -87,7 +89,7 @@ defmodule Handoff.TakeoverTest do
     assert Task.yield(read, 0) == nil
   end
 
-  test "a server that is reserved, has run elsewhere since, or was stopped for good is left alone",
+  test "a server that has run elsewhere since, or was stopped for good, is left alone; so is one that is reserved, for as long",
        %{a: a, b: b} = context do
     other = start_node()
     start_uneven(context, a, [b, other])
@@ -97,6 +99,8 @@ defmodule Handoff.TakeoverTest do
     {:error, {:erpc, :noconnection}} = rehome(context, a, Counter, "reserved", target_node: :"absent@127.0.0.1")
     await_none(context, b, "reserved")
     assert start.("reserved") == {:wait, :reserved}
+    expire_reservation(context, "reserved")
+    assert start.("reserved") == :started
 
     for {key, node, stop} <- [{"elsewhere", other, :terminate_child}, {"ended", a, :terminate_child_permanent}] do
       start_server(context, node, Counter, key)
@@ -106,7 +110,7 @@ defmodule Handoff.TakeoverTest do
 
     assert start.("elsewhere") == {:left_alone, :ran_elsewhere}
     assert start.("ended") == {:left_alone, stored(context, "ended").meta.status}
-    assert placement(context, [a, b, other]) == %{}
+    assert placement(context, [a, b, other]) == %{"reserved" => b}
   end
 
   test "the source is killed right after its drain: its servers start with their stored states once its locks expire",
@@ -164,6 +168,12 @@ defmodule Handoff.TakeoverTest do
     unblock(source)
     :ok = await_task(stopping)
     keys
+  end
+
+  defp expire_reservation(context, key) do
+    stored = stored(context, key)
+    expired = %{stored | meta: %{stored.meta | restart_attempt_ttl: System.system_time(:millisecond) - 1}}
+    {:ok, _object} = SimulatedStore.put_object(place(context), storage_key(context, key), expired)
   end
 
   defp phase(context, nodes, key) do

@@ -124,7 +124,6 @@ defmodule Handoff.TargetTroubleTest do
        %{a: a, b: b} = context do
     context = %{context | nodes: [a, b]}
     start_cluster(context)
-    on_exit(fn -> reconnect(a, b) end)
     [key] = start_known(context, a, 1, b)
     options = [wait_for_target_ms: 60_000, timeout_ms: 120_000, reconnect: false]
     draining = start_held(context, 1, fn -> drain(context, a, options) end)

@@ -132,6 +132,23 @@ defmodule Node.EndpointTest do
       assert %{draining: false, cordoned: false} = described(a, name)
     end
 
+    test "is told which supervisor of a node could not be uncordoned, and the others are", %{a: a} = context do
+      start_cluster(context)
+      :ok = call(a, DurableHandoff, :cordon, [context.sup])
+      draining = another_supervisor(context)
+      start_cluster(draining)
+      start_servers(draining, a, 1)
+      hold_reads(draining)
+      ask(a, 1, draining, [])
+      assert_receive {:durable_handoff, 1, :drain_step, 1, %{in_flight: 1}}
+      send_to(a, {:durable_handoff, 1, :cordon_request, 2, self(), %{supervisor: nil, cordon: false}})
+      assert_receive {:durable_handoff, 1, :refuse, 2, {:invalid, [failed, done]}}
+      assert failed =~ inspect(draining.sup) and done =~ inspect(context.sup)
+      assert %{draining: false, cordoned: false} = described(a, inspect(context.sup))
+      SimulatedStore.resume(context.store)
+      assert_receive {:durable_handoff, 1, :drain_done, 1, %{moved: 1}}
+    end
+
     test "gets a suggestion for a misspelt supervisor, and cannot uncordon a draining one", %{a: a} = context do
       start_cluster(context)
       name = inspect(context.sup)
@@ -165,6 +182,17 @@ defmodule Node.EndpointTest do
       assert refusal(3) =~ "no server s2"
       send_to(a, {:durable_handoff, 1, :move_request, 4, self(), %{what | timeout_ms: 0}})
       assert refusal(4) =~ ":timeout_ms got 0"
+    end
+
+    test "gets the progress of a move", %{a: a} = context do
+      start_cluster(context)
+      start_servers(context, a, 1)
+      hold_reads(context)
+      what = %{supervisor: inspect(context.sup), key: "s1", to: nil, timeout_ms: 60_000}
+      send_to(a, {:durable_handoff, 1, :move_request, 1, self(), what})
+      assert_receive {:durable_handoff, 1, :drain_step, 1, %{total: 1, moved: 0, finished: false}}
+      SimulatedStore.resume(context.store)
+      assert_receive {:durable_handoff, 1, :move_done, 1, %{}}
     end
 
     test "gets a plan of a rebalance, then the rebalance with its balance", %{a: a, b: b} = context do
@@ -246,6 +274,20 @@ defmodule Node.EndpointTest do
       what = %{supervisor: inspect(context.sup), timeout_ms: nil, dry_run: false}
       send_to(a, {:durable_handoff, 1, :drain_request, 1, operator, what})
       await_all_on(context, keys, [b])
+    end
+
+    test "is told that its drain has failed, and the log has the reason", %{a: a} = context do
+      start_cluster(context)
+      start_servers(context, a, 2)
+      listen_to_log(context, a)
+      hold_reads(context)
+      ask(a, 1, context, [])
+      assert_receive {:durable_handoff, 1, :drain_step, 1, %{in_flight: 2}}
+      [drain] = drain_processes(a, [DurableHandoff.Drain])
+      true = call(a, Process, :exit, [drain, :kill])
+      assert_receive {:durable_handoff, 1, :refuse, 1, :failed}
+      assert {:error, %{reason: {:drain_failed, :killed}}} = await_log(a, :operator_drain_failed)
+      SimulatedStore.resume(context.store)
     end
 
     test "gets a refusal with the reason for an impossible request", %{a: a} = context do

@@ -14,15 +14,11 @@ defmodule Node.LinkTest do
   # A link whose node has answered at 0 and is suspended now. It reads nothing, and its connection is full.
   setup do
     node = start_node()
-    os_pid = call(node, System, :pid, [])
-    on_exit(fn -> System.cmd("kill", ["-CONT", os_pid], stderr_to_stdout: true) end)
     {relay, _pid} = Relay.start(node)
     true = Relay.call(relay, {Process, :register, [relay, Wire.node_process()]})
     {:ok, link, _wake} = relay |> Link.open(@job, 60 * @second, 0) |> Link.flush(0)
     assert_receive {^relay, {:durable_handoff, 1, :drain_open, id, _pid, _spec}}, 60_000
-    {_output, 0} = System.cmd("kill", ["-STOP", os_pid])
-    wait_until(fn -> Wire.send({:no_such_process, node}, :binary.copy("x", 65_536)) == :nosuspend end)
-    {:ok, link: link, id: id, relay: relay, os_pid: os_pid}
+    {:ok, link: link, id: id, relay: relay, go_on: fill_connection(node)}
   end
 
   test "already when the drain opens its link: nothing blocks, and the link is lost after two seconds", %{relay: relay} do
@@ -46,10 +42,10 @@ defmodule Node.LinkTest do
     assert node(relay) in Node.list()
   end
 
-  test "for a shorter time: what waits is sent then, in order", %{link: link, id: id, relay: relay} = context do
+  test "for a shorter time: what waits is sent then, in order", %{link: link, id: id, relay: relay, go_on: go_on} do
     assert {:ok, link, []} = Link.handle_message(link, 0, {:durable_handoff, 1, :opened, id})
     assert {:ok, link, _wake} = Link.flush(link, 0)
-    {_output, 0} = System.cmd("kill", ["-CONT", context.os_pid])
+    :ok = go_on.()
     wait_until(fn -> Wire.send(relay, :full?) == :ok end)
     assert {:ok, link, wake} = Link.flush(link, @second)
     assert wake == div(3 * @second, 2)

@@ -61,18 +61,6 @@ defmodule Node.LossTest do
     report.executors_lost
   end
 
-  # Reads of every server after the first `count` that are stopped are held: they are stopped, and not started
-  # anywhere.
-  defp hold_after(context, count) do
-    prefix = storage_key(context, "s")
-    let_through = :ets.new(:let_through, [:public])
-
-    SimulatedStore.pause(context.store, fn op, key ->
-      op == :get and String.starts_with?(key, prefix) and not :ets.member(let_through, key) and
-        not (:ets.info(let_through, :size) < count and :ets.insert(let_through, {key}))
-    end)
-  end
-
   defp moved(context) do
     case status(context, context.a) do
       {:ok, %{progress: %{moved: moved}}} -> moved

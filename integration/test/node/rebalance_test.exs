@@ -32,6 +32,23 @@ defmodule Node.RebalanceTest do
     refute_received {:played, {:durable_handoff, 1, :rebalance_open, _id, _drain, _spec}}
   end
 
-  defp rebalance(context, node),
-    do: call(node, DurableHandoff, :rebalance, [context.sup, [after_ms: 1, min_servers: 0]])
+  test "the Rust node is killed in the middle: moves in flight end, and nothing else starts",
+       %{a: a, nodes: [_source | targets]} = context do
+    %{name: name} = rust = RustNode.start(context.nodes)
+    start_cluster(context)
+    keys = start_known(context, a, 12, targets)
+    listen_to_log(context, a)
+    moving = start_held(context, 2, fn -> rebalance(context, a, max_concurrency: 2) end)
+    RustNode.signal(rust, "KILL")
+    {:warning, _line} = await_log(a, :executor_lost, %{node: name})
+    await_heard(context, targets)
+    SimulatedStore.resume(context.store)
+    assert {:ok, %{moved: 2, ended: :done, executors_lost: [{^name, _why}], balance: balance}} = await_task(moving)
+    assert %{excess: 9, idle: :coordinator_lost} = balance
+    assert Enum.sort(Map.keys(placement(context))) == Enum.sort(keys)
+    assert {:ok, %{moved: 7, executor: :embedded, balance: %{idle: nil}}} = rebalance(context, a)
+  end
+
+  defp rebalance(context, node, options \\ []),
+    do: call(node, DurableHandoff, :rebalance, [context.sup, [after_ms: 1, min_servers: 0] ++ options])
 end

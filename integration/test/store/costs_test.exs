@@ -38,7 +38,8 @@ defmodule Store.CostsTest do
     start_cluster(%{context | opts: Keyword.put(context.opts, :backend, {Store, [heartbeat_interval_ms: 250] ++ store})})
 
     Proxy.requests(proxy)
-    wait_until(fn -> Proxy.counts(proxy).kinds["put"] >= 30 end)
+    before = Proxy.counts(proxy).kinds["put"]
+    wait_until(fn -> Proxy.counts(proxy).kinds["put"] >= before + 30 end)
     beats = for %{kind: kind, path: path} <- Proxy.requests(proxy), path =~ "__nodes", do: kind
     %{"put" => puts, "list" => lists, "get" => gets} = Enum.frequencies(beats)
     # Heartbeats that were in flight at the start or at the end may have been counted in part.

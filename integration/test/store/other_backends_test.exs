@@ -23,8 +23,7 @@ if Enum.all?(other_backends, &Code.ensure_loaded?/1) do
     describe "EKV" do
       setup %{apps: %{nodes: nodes} = apps, members: members} do
         name = String.to_atom(Cluster.unique("ekv"))
-        directory = Path.join(System.tmp_dir!(), Atom.to_string(name))
-        on_exit(fn -> File.rm_rf!(directory) end)
+        directory = Temporary.path("ekv")
 
         member = fn number, node ->
           place = [data_dir: Path.join(directory, "#{number}"), node_id: number, cluster_size: 3]

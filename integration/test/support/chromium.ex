@@ -84,12 +84,12 @@ defmodule Chromium do
   @impl GenServer
   def init([]) do
     Process.flag(:trap_exit, true)
-    profile = Path.join(System.tmp_dir!(), Cluster.unique("durable_handoff_chromium"))
     # Its pipe is file descriptors 3 and 4; it ends when they are closed.
     script = ~S(exec "$@" 3<&0 4>&1 >/dev/null 2>&1)
-    arguments = ["-c", script, "chromium", "chromium"] ++ @flags ++ ["--user-data-dir=" <> profile, "about:blank"]
+    profile = "--user-data-dir=" <> Temporary.path("chromium")
+    arguments = ["-c", script, "chromium", "chromium"] ++ @flags ++ [profile, "about:blank"]
     port = Port.open({:spawn_executable, System.find_executable("sh")}, [:binary, :exit_status, args: arguments])
-    state = %{port: port, profile: profile, buffer: "", next: 1, waiting: %{}, session: nil, requests: [], errors: []}
+    state = %{port: port, buffer: "", next: 1, waiting: %{}, session: nil, requests: [], errors: []}
     {target, state} = ask(state, "Target.createTarget", %{url: "about:blank"})
     attach = %{targetId: target["targetId"], flatten: true}
     {session, state} = ask(state, "Target.attachToTarget", attach)
@@ -122,8 +122,6 @@ defmodule Chromium do
       {_id, _state} = send_command(%{state | session: nil}, "Browser.close", %{})
       await_end(state.port)
     end
-
-    File.rm_rf!(state.profile)
   end
 
   defp await_end(port) do

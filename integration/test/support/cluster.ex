@@ -21,9 +21,9 @@ defmodule Cluster do
 
   ## Partitions
 
-  `disconnect/2` cuts two nodes off from each other and keeps them apart until `reconnect/2`; both stay
-  connected to the test. Nodes run with `prevent_overlapping_partitions false`, else the others would drop one
-  of the two.
+  `disconnect/2` cuts two nodes off from each other and keeps them apart until `reconnect/2`, or until the test
+  has ended; both stay connected to the test. Nodes run with `prevent_overlapping_partitions false`, else the
+  others would drop one of the two.
   """
 
   import ExUnit.Assertions, only: [flunk: 1]
@@ -147,9 +147,31 @@ defmodule Cluster do
   @spec kill(node(), timeout()) :: :ok
   def kill(node, timeout \\ @call_timeout_ms), do: signal(node, "KILL", timeout)
 
+  @doc """
+  Suspends `node`, which then reads nothing, and fills the connection from here to it. Returns a function with which the
+  node goes on; it does so after the test, too.
+  """
+  @spec fill_connection(node()) :: (() -> :ok)
+  def fill_connection(node) do
+    os_pid = call(node, System, :pid, [])
+
+    go_on = fn ->
+      System.cmd("kill", ["-CONT", os_pid], stderr_to_stdout: true)
+      :ok
+    end
+
+    ExUnit.Callbacks.on_exit(go_on)
+    {_output, 0} = System.cmd("kill", ["-STOP", os_pid])
+    filler = :binary.copy("x", 65_536)
+    wait_until(fn -> :erlang.send({:no_such_process, node}, filler, [:nosuspend, :noconnect]) == :nosuspend end)
+    go_on
+  end
+
   @doc "Cuts `a` and `b` off from each other."
   @spec disconnect(node(), node()) :: :ok
   def disconnect(a, b) do
+    # A test that fails before it reconnects them must not make later ones fail.
+    ExUnit.Callbacks.on_exit({:disconnected, a, b}, fn -> if [a, b] -- Node.list() == [], do: reconnect(a, b) end)
     # A wrong cookie on one side is enough to keep both from connecting again.
     true = call(a, Node, :set_cookie, [b, :cut_off])
     call(a, Node, :disconnect, [b])
@@ -168,20 +190,33 @@ defmodule Cluster do
   @doc "Calls `fun` repeatedly and returns its first true value. Fails the test after `timeout_ms`."
   @spec wait_until((() -> result), timeout()) :: result when result: term()
   def wait_until(fun, timeout_ms \\ @wait_ms),
-    do: poll(fun, System.monotonic_time(:millisecond) + timeout_ms, timeout_ms)
+    do: poll(fun, &(&1 not in [false, nil]), timeout_ms, fn _result -> "condition not met" end)
 
-  defp poll(fun, deadline, timeout_ms) do
-    case fun.() do
-      false_or_nil when false_or_nil in [false, nil] ->
-        if System.monotonic_time(:millisecond) > deadline, do: flunk("condition not met within #{timeout_ms} ms")
+  @doc "Calls `fun` repeatedly until it returns `expected`. Fails the test after two minutes, and says what it returned."
+  @spec wait_for(term(), (() -> term())) :: :ok
+  def wait_for(expected, fun) do
+    poll(fun, &(&1 == expected), @wait_ms, &"expected #{inspect(expected)}, and it is #{inspect(&1)}")
+    :ok
+  end
 
+  defp poll(fun, done?, timeout_ms, missing),
+    do: poll(fun, done?, timeout_ms, missing, System.monotonic_time(:millisecond) + timeout_ms)
+
+  defp poll(fun, done?, timeout_ms, missing, deadline) do
+    result = fun.()
+
+    cond do
+      done?.(result) ->
+        result
+
+      System.monotonic_time(:millisecond) > deadline ->
+        flunk("#{missing.(result)}, after #{timeout_ms} ms")
+
+      true ->
         receive do
         after
-          10 -> poll(fun, deadline, timeout_ms)
+          10 -> poll(fun, done?, timeout_ms, missing, deadline)
         end
-
-      result ->
-        result
     end
   end
 

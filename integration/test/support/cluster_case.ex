@@ -71,9 +71,17 @@ defmodule ClusterCase do
   @spec quiet(map()) :: keyword()
   def quiet(context) do
     hours = 3_600_000
+    [heartbeat_interval_ms: hours, heartbeat_staleness_threshold_ms: 3 * hours] ++ no_sweeps(context)
+  end
 
-    [heartbeat_interval_ms: hours, heartbeat_staleness_threshold_ms: 3 * hours, initial_discovery_delay_ms: hours] ++
-      backend(context, discovery_interval_ms: hours)
+  @doc """
+  Options with which no node sweeps: by itself DurableServer does so first one to six seconds after its start, whatever
+  its interval.
+  """
+  @spec no_sweeps(map()) :: keyword()
+  def no_sweeps(context) do
+    hours = 3_600_000
+    [initial_discovery_delay_ms: hours] ++ backend(context, discovery_interval_ms: hours)
   end
 
   @doc "A `heartbeat_meta` function that every node has."
@@ -144,8 +152,8 @@ defmodule ClusterCase do
   end
 
   @doc "Waits until `node` sees no owner of a key any more, which happens some time after a stop elsewhere."
-  @spec await_none(map(), node(), String.t()) :: true
-  def await_none(context, node, key), do: Cluster.wait_until(fn -> whereis(context, node, key) == nil end)
+  @spec await_none(map(), node(), String.t()) :: :ok
+  def await_none(context, node, key), do: Cluster.wait_for(nil, fn -> whereis(context, node, key) end)
 
   @doc "The result of a task that moves servers, with a long timeout."
   @spec await_task(Task.t()) :: term()
@@ -214,10 +222,10 @@ defmodule ClusterCase do
   end
 
   @doc "Waits until `count` messages are in the mailbox of a process on any node."
-  @spec await_queued(pid(), non_neg_integer()) :: true
+  @spec await_queued(pid(), non_neg_integer()) :: :ok
   def await_queued(pid, count) do
     length = {:message_queue_len, count}
-    Cluster.wait_until(fn -> Cluster.call(node(pid), Process, :info, [pid, :message_queue_len]) == length end)
+    Cluster.wait_for(length, fn -> Cluster.call(node(pid), Process, :info, [pid, :message_queue_len]) end)
   end
 
   @doc "Waits for the end of a process; its exit reason."

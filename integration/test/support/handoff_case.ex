@@ -35,6 +35,8 @@ defmodule HandoffCase do
     opts = context.opts |> Keyword.put(:handoff_on_shutdown, true) |> Keyword.merge(opts)
     {:ok, app} = Cluster.start_children(node, [{DurableHandoff.Supervisor, opts} | followers])
     Cluster.wait_until(fn -> Cluster.call(node, DurableServer.Supervisor, :ready?, [opts[:name]]) end)
+    # A drain begins without a node that does not answer within half a second, and the first answer loads code.
+    %{at_ms: _} = Cluster.call(node, DurableHandoff.Host.Count, :here, [opts[:name], []])
     app
   end
 
@@ -137,6 +139,21 @@ defmodule HandoffCase do
   end
 
   @doc """
+  Holds the reads of servers whose keys begin with "s" after those of the first `count`, on every node: these move, and
+  later ones are stopped and not started anywhere. To be called by the test itself.
+  """
+  @spec hold_after(map(), pos_integer()) :: :ok
+  def hold_after(context, count) do
+    prefix = ClusterCase.storage_key(context, "s")
+    let_through = :ets.new(:let_through, [:public])
+
+    SimulatedStore.pause(context.store, fn op, key ->
+      op == :get and String.starts_with?(key, prefix) and not :ets.member(let_through, key) and
+        not (:ets.info(let_through, :size) < count and :ets.insert(let_through, {key}))
+    end)
+  end
+
+  @doc """
   Holds reads of servers whose keys begin with `prefix`, as if the store did not answer. The task is such a read, the
   first: it ends, with an error, before any other.
   """
@@ -162,9 +179,8 @@ defmodule HandoffCase do
   end
 
   @doc "Waits until exactly `count` requests are held in the store."
-  @spec await_held(map(), pos_integer()) :: true
-  def await_held(context, count),
-    do: Cluster.wait_until(fn -> length(SimulatedStore.paused(context.store)) == count end)
+  @spec await_held(map(), pos_integer()) :: :ok
+  def await_held(context, count), do: Cluster.wait_for(count, fn -> length(SimulatedStore.paused(context.store)) end)
 
   @doc "The number of callers that wait for the drain on `node`."
   @spec drain_waiters(map(), node()) :: non_neg_integer()
@@ -284,7 +300,7 @@ defmodule HandoffCase do
   """
   @spec await_all_on(map(), [String.t()], [node()]) :: true
   def await_all_on(context, keys, nodes) do
-    Cluster.wait_until(fn -> keys -- Map.keys(placement(context, nodes)) == [] end)
+    Cluster.wait_for([], fn -> keys -- Map.keys(placement(context, nodes)) end)
     assert Enum.sort(keys) == Enum.sort(Map.keys(placement(context, nodes)))
     assert reservations(context) == []
   end
@@ -377,6 +393,13 @@ defmodule HandoffCase do
            do: List.keymember?(trace, module, 0),
            else: (_runs -> false)
     end)
+  end
+
+  @doc "The state of a `DurableHandoff.Cordon` whose timer does not send its message."
+  @spec cancel_timer(state) :: state when state: %{:timer => reference(), optional(atom()) => term()}
+  def cancel_timer(%{timer: timer} = state) do
+    Process.cancel_timer(timer)
+    state
   end
 
   @doc "A policy for `eligible`: all servers except `s1`."

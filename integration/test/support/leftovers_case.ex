@@ -32,7 +32,7 @@ defmodule LeftoversCase do
   @spec unswept(map(), keyword()) :: keyword()
   def unswept(context, handoff \\ []) do
     handoff = Keyword.merge([timeout_ms: 60_000, max_concurrency: 20, concurrency: :fixed], handoff)
-    ClusterCase.backend(context, discovery_interval_ms: 3_600_000) ++ [handoff_on_shutdown: handoff]
+    ClusterCase.no_sweeps(context) ++ [handoff_on_shutdown: handoff]
   end
 
   @doc "The same, with one move at a time, `Servers.Troublesome` first, and a short timeout."
@@ -54,12 +54,12 @@ defmodule LeftoversCase do
 
   @doc """
   The result of a drain that has moved no server at its deadline: of `node`, whose clock has been stopped
-  (`FrozenClock`), with a blocker.
+  (`FrozenClock`), with a blocker. `hanging`: how many blockers hang then, with those of earlier drains.
   """
-  @spec drain_to_deadline(map(), node()) :: term()
-  def drain_to_deadline(context, node) do
+  @spec drain_to_deadline(map(), node(), pos_integer()) :: term()
+  def drain_to_deadline(context, node, hanging \\ 1) do
     draining = Task.async(fn -> HandoffCase.drain(context, node, timeout_ms: 600_000) end)
-    Cluster.wait_until(fn -> Servers.Troublesome.hangs?(node, "blocker", :terminate) end)
+    Cluster.wait_until(fn -> length(Servers.Troublesome.hanging(node, :terminate)) == hanging end)
     FrozenClock.advance(node, 600_000)
     ClusterCase.await_task(draining)
   end
@@ -101,6 +101,7 @@ defmodule LeftoversCase do
   end
 
   @doc "Waits until no receiver on `nodes` holds anything."
-  @spec await_idle(map(), [node()]) :: true
-  def await_idle(context, nodes), do: Cluster.wait_until(fn -> Enum.all?(nodes, &(held(context, &1) == %{})) end)
+  @spec await_idle(map(), [node()]) :: :ok
+  def await_idle(context, nodes),
+    do: Cluster.wait_for(%{}, fn -> Enum.reduce(nodes, %{}, &Map.merge(held(context, &1), &2)) end)
 end

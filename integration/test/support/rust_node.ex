@@ -115,11 +115,10 @@ defmodule RustNode do
   defp environment, do: [{"DURABLE_HANDOFF_LOG_FORMAT", "text"}]
 
   defp cookie_file do
-    path = Path.join(System.tmp_dir!(), Cluster.unique("durable_handoff_cookie"))
+    path = Temporary.path("cookie")
     File.write!(path, "", [:exclusive])
     File.chmod!(path, 0o600)
     File.write!(path, Atom.to_string(Node.get_cookie()))
-    ExUnit.Callbacks.on_exit(fn -> File.rm(path) end)
     path
   end
 

@@ -119,7 +119,7 @@ pub fn after(scene: &mut Scene, before: &Before) -> Result<Found> {
     });
     broken.append(&mut scene.broken);
     broken.extend(figures.broken());
-    broken.extend(sent_to_stopping(&scene.cluster, &drains));
+    broken.extend(sent_to_stopping(&scene.cluster.heard.records, &drains));
     if figures.moved * 100 < scene.setup.moves_percent * figures.total {
         broken.push(format!("{} of {} servers were not moved", figures.total - figures.moved, figures.total));
     }
@@ -206,13 +206,13 @@ fn outlived(scene: &mut Scene) -> Result<Option<String>> {
 }
 
 /// Servers that were started on a node that had been told to stop.
-fn sent_to_stopping(cluster: &Cluster, drains: &[Drain]) -> Option<String> {
+fn sent_to_stopping(records: &[Record], drains: &[Drain]) -> Option<String> {
     let stopping = |record: &&Record| {
         let told = drains.iter().find(|drain| drain.node == record.node);
         told.is_some_and(|drain| (drain.sigterm_us + KNOWN_US + 1..=drain.gone_us).contains(&record.at_us))
     };
     let late = |record: &&Record| record.moment == Moment::Init && stopping(record);
-    let count = cluster.heard.records.iter().filter(late).count();
+    let count = records.iter().filter(late).count();
     (count > 0).then(|| format!("{count} servers were started on a node that had been told to stop"))
 }
 
@@ -312,6 +312,21 @@ mod tests {
         assert!(wrong(1_200_001, 1_000_000).is_some(), "late for a deadline that was cut");
         assert!(wrong(90_000, 15_000_001).is_some(), "drawn later than the timeout");
         assert!(too_long(&[], 15_000).unwrap().contains("did not say"));
+    }
+
+    #[test]
+    fn a_server_that_starts_on_a_node_a_second_after_it_was_told_to_stop_is_a_problem() {
+        let drains = [Drain { node: NodeId(0), sigterm_us: 10, gone_us: 5_000_000 }];
+        let found = |node, moment, at_us| {
+            let record = Record { node: NodeId(node), key: 7, process: "<0.5.0>".into(), moment, at_us, counter: 0 };
+            sent_to_stopping(&[record], &drains)
+        };
+        let late_us = drains[0].sigterm_us + KNOWN_US + 1;
+        assert!(found(0, Moment::Init, late_us).unwrap().starts_with("1 servers"));
+        assert_eq!(found(0, Moment::Init, late_us - 1), None, "it was in flight");
+        assert_eq!(found(0, Moment::Terminate, late_us), None, "it stopped there");
+        assert_eq!(found(1, Moment::Init, late_us), None, "another node");
+        assert_eq!(found(0, Moment::Init, drains[0].gone_us + 1), None, "it was started again");
     }
 
     #[test]

@@ -40,6 +40,7 @@ defmodule HandoffCase.Listening do
             [:drain, :start],
             [:drain, :stop],
             [:move, :stop],
+            [:mark],
             [:attempt, :stop],
             [:attempt, :exception],
             [:leftovers, :offer],

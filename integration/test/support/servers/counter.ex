@@ -3,12 +3,16 @@ defmodule Servers.Counter do
   A typical durable server: a counter with a nested profile.
 
   Keys of its `initial_state`: `count:`, `profile:` (any JSON-like map), `permanent:` (default true), `meta:`
-  (its public metadata, with atom keys). Calls: `:get`, `:add` (stored at the next sync), `:add_sync` (stored
-  before the reply), `{:put, key, value}`, `:node`, `{:apply, module, function, args}` (inside the callback).
-  Cast: `{:tell, pid}` sends that process `{:told, node}`.
+  (its public metadata, with atom keys). Calls: `:get`, `:add` (stored at the next sync, which does not come by
+  itself), `:add_sync` (stored before the reply), `{:put, key, value}`, `:node`,
+  `{:apply, module, function, args}` (inside the callback). Cast: `{:tell, pid}` sends that process
+  `{:told, node}`.
   """
 
   use DurableServer, vsn: 1
+
+  # DurableServer's default is half a minute, and on a busy machine some tests take longer.
+  @sync_every_ms 3_600_000
 
   @doc "A few kilobytes of nested state, different for every `n`."
   @spec profile(integer()) :: map()
@@ -20,7 +24,7 @@ defmodule Servers.Counter do
   end
 
   def init(state) do
-    {:ok, state, permanent: state.permanent, meta: state.meta}
+    {:ok, state, permanent: state.permanent, meta: state.meta, sync_every_ms: @sync_every_ms}
   end
 
   # The keys become strings, as in a JSON store; EKV returns terms unchanged.

@@ -30,6 +30,12 @@ defmodule Servers.Troublesome do
   def hangs?(node, key, place),
     do: :erpc.call(node, :persistent_term, :get, [{__MODULE__, key, {:hangs, place}}, false])
 
+  @doc "The keys of the servers on `node` that hang at `place` now."
+  @spec hanging(node(), place()) :: [String.t()]
+  def hanging(node, place) do
+    for {{__MODULE__, key, {:hangs, ^place}}, true} <- :erpc.call(node, :persistent_term, :get, []), do: key
+  end
+
   @doc "Undoes all calls of `arm/4` on `node`."
   @spec disarm_all(node()) :: :ok
   def disarm_all(node) do
