@@ -9,7 +9,7 @@ source_url = "https://example.com/durable_handoff"
 pages = [
   {"Start", "README.md", "readme"},
   {"Start", "docs/guides/getting-started.md", "getting-started"},
-  {"Deploy", "docs/deployment/beam.md", "shutdown", "Shutdown: signal and time"},
+  {"Deploy", "docs/guides/shutdown.md", "shutdown"},
   {"Deploy", "docs/guides/deploy-docker.md", "deploy-docker"},
   {"Deploy", "docs/guides/deploy-kubernetes.md", "deploy-kubernetes"},
   {"Deploy", "docs/guides/deploy-fly.md", "deploy-fly"},
@@ -19,21 +19,14 @@ pages = [
   {"Operate", "docs/guides/metrics.md", "metrics"},
   {"Operate", "docs/guides/troubleshooting.md", "troubleshooting"},
   {"Operate", "docs/guides/upgrading.md", "upgrading"},
-  {"Operate", "docs/deployment/README.md", "rust-node", "The Rust node"},
+  {"Operate", "docs/guides/rust-node.md", "rust-node"},
   {"Operate", "docs/STORES.md", "stores"},
   {"Operate", "docs/RELIABILITY.md", "reliability"},
   {"Project", "CHANGELOG.md", "changelog"},
   {"Project", "docs/changes/0.1.0.md", "changes-0-1-0"}
 ]
 
-# Without a title, the heading of the page is its title.
-pages =
-  Enum.map(pages, fn
-    {group, source, name} -> {group, source, name, nil}
-    page -> page
-  end)
-
-names = Map.new(pages, fn {_group, source, name, _title} -> {source, name} end)
+names = Map.new(pages, fn {_group, source, name} -> {source, name} end)
 
 picture = fn target ->
   File.mkdir_p!(Path.join(staged, "assets"))
@@ -54,20 +47,17 @@ rewrite = fn source, text ->
   end)
 end
 
-for {_group, source, name, _title} <- pages do
+for {_group, source, name} <- pages do
   text = rewrite.(source, File.read!(Path.join(root, source)))
   File.write!(Path.join(staged, name <> ".md"), text)
 end
 
 [
-  extras:
-    for {_group, _source, name, title} <- pages do
-      {Path.join(staged, name <> ".md"), [filename: name] ++ if(title, do: [title: title], else: [])}
-    end,
+  extras: for({_group, _source, name} <- pages, do: {Path.join(staged, name <> ".md"), filename: name}),
   groups_for_extras:
     for(
       group <- pages |> Enum.map(&elem(&1, 0)) |> Enum.uniq(),
-      do: {group, for({^group, _source, name, _title} <- pages, do: Path.join(staged, name <> ".md"))}
+      do: {group, for({^group, _source, name} <- pages, do: Path.join(staged, name <> ".md"))}
     ),
   groups_for_modules: [
     "Move servers": [
@@ -96,6 +86,7 @@ end
   end,
   source_url: source_url,
   source_url_pattern: source_url <> "/blob/main/mix_project/%{path}#L%{line}",
-  # It names what has been renamed or hidden since.
-  skip_undefined_reference_warnings_on: [Path.join(staged, "changelog.md")]
+  # They name what has been renamed or hidden since.
+  skip_undefined_reference_warnings_on:
+    for(name <- ["changelog", "changes-0-1-0"], do: Path.join(staged, name <> ".md"))
 ]
