@@ -116,9 +116,12 @@ defmodule DurableServer.LifecycleManager do
     Heartbeats.reconcile(config)
     Config.ready(config)
     again(:beat, config.heartbeat_interval_ms)
-    again(:discover, config.initial_discovery_delay_ms || config.discovery_interval_ms)
+    again(:discover, delay_ms(config.initial_discovery_delay_ms))
     state
   end
+
+  defp delay_ms({low, high}), do: Enum.random(low..high)
+  defp delay_ms(delay), do: delay
 
   # Only one task of each kind runs at a time, because an older one that ends later would overwrite newer
   # results.

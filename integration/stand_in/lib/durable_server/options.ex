@@ -8,7 +8,7 @@ defmodule DurableServer.Options do
     heartbeat_backend: nil,
     max_children: :infinity,
     discovery_interval_ms: nil,
-    initial_discovery_delay_ms: nil,
+    initial_discovery_delay_ms: {1_000, 6_000},
     heartbeat_interval_ms: nil,
     heartbeat_meta: nil,
     heartbeat_future_skew_tolerance_ms: 5_000,
@@ -61,7 +61,13 @@ defmodule DurableServer.Options do
     unless is_integer(threshold) and threshold > @least_threshold_ms,
       do: raise(ArgumentError, "heartbeat_staleness_threshold_ms must be greater than #{@least_threshold_ms}")
 
+    unless delay?(options.initial_discovery_delay_ms),
+      do: raise(ArgumentError, "initial_discovery_delay_ms must be a non-negative integer or {min_ms, max_ms}")
+
     if (options.heartbeat_interval_ms || 0) > div(threshold, 2),
       do: raise(ArgumentError, "heartbeat_interval_ms must be at most half of heartbeat_staleness_threshold_ms")
   end
+
+  defp delay?({low, high}), do: is_integer(low) and is_integer(high) and 0 <= low and low <= high
+  defp delay?(delay), do: is_integer(delay) and delay >= 0
 end
