@@ -51,14 +51,15 @@ defmodule Handoff.LearntTest do
     assert_all_run_on(context, keys, [c])
   end
 
-  test "a drain of few moves at a time leaves what other drains have learnt", %{a: a, b: b, c: c} = context do
+  test "a drain of one move at a time leaves what other drains have learnt", %{a: a, b: b, c: c} = context do
     start_cluster(context)
     keys = start_servers(context, a, 40)
     # Moves that take less than this are no sign of a slower store.
     found = %{limit: 24, latency_us: 60_000_000, knee: false}
     call(a, Learnt, :tell, [identity(context, a), found, 50])
     for node <- [a, b], do: wait_until(fn -> learnt(context, node) == found end)
-    {:ok, %{moved: 40, concurrency: %{highest: 2}}} = drain(context, a, max_concurrency: 2)
+    # On a busy machine more than one at a time may look slower than one, which is a result of its own.
+    {:ok, %{moved: 40, concurrency: %{highest: 1}}} = drain(context, a, max_concurrency: 1)
     assert learnt(context, a) == found
     moved = map_size(placement(context, [b]))
     {:ok, report} = drain(context, b)
