@@ -202,6 +202,22 @@ defmodule Handoff.CrashTest do
     assert reservations(context) == []
   end
 
+  test "a reservation that cannot be cleared is tried until it has expired, however long DurableServer reserves",
+       %{nodes: [a | _others]} = context do
+    for ms <- [1, 90_000] do
+      context = another_supervisor(context)
+      start_cluster(context, restart_start_timeout_ms: ms)
+      start_server(context, a, Troublesome, "k", %{count: 0})
+      draining = start_held(context, 1, fn -> drain(context, a) end, "k")
+      %{restart_attempt_time: at_ms, restart_attempt_ttl: until_ms} = stored(context, "k").meta
+      SimulatedStore.resume(context.store)
+      assert {:ok, %{moved: 1}} = await_task(draining)
+
+      assert call(a, DurableHandoff.Host, :reservation_ms, [context.sup]) == until_ms - at_ms
+      assert Enum.sum(DurableHandoff.Drain.Attempt.later_pauses_ms(until_ms - at_ms)) > until_ms - at_ms
+    end
+  end
+
   defp step_put(context) do
     [held] = SimulatedStore.paused(context.store)
     SimulatedStore.step(context.store)

@@ -76,6 +76,15 @@ defmodule DurableHandoff.Host do
   @spec graceful_shutdown_ms(name()) :: pos_integer()
   def graceful_shutdown_ms(name), do: number(config(name), :graceful_shutdown_total_timeout_ms, 55_000)
 
+  # Constants of DurableServer.
+  @least_reservation_ms 30_000
+  @reservation_margin_ms 10_000
+
+  @doc "How long DurableServer reserves a server that it moves, in milliseconds."
+  @spec reservation_ms(name()) :: pos_integer()
+  def reservation_ms(name),
+    do: max(@least_reservation_ms, number(config(name), :restart_start_timeout_ms, 30_000) + @reservation_margin_ms)
+
   @doc "How far ahead of this node's clock a heartbeat may be, in milliseconds."
   @spec future_skew_ms(name()) :: non_neg_integer()
   def future_skew_ms(name), do: number(config(name), :heartbeat_future_skew_tolerance_ms, 5_000)

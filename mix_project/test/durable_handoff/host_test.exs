@@ -31,6 +31,7 @@ defmodule DurableHandoff.HostTest do
     assert Host.sticky_levels(MySup, Room) == []
     assert Host.lookup(MySup, "k") == nil
     assert Host.graceful_shutdown_ms(MySup) == 55_000
+    assert Host.reservation_ms(MySup) == 40_000
     assert Host.future_skew_ms(MySup) == 5_000
     assert {:error, _reason} = Host.Mark.stop(MySup, 10)
     assert {:error, :supervisor_not_running} = Host.Mark.cordon(MySup)

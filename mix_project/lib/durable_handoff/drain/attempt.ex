@@ -9,8 +9,8 @@ defmodule DurableHandoff.Drain.Attempt do
   #     of a rehome, and another such process, which takes over from it (`leave_target/3`).
   #   * A server that is down and reserved for this node always has a live process that holds it. When the
   #     drain that gave the orders is gone, whatever the cause, that process clears the reservation itself,
-  #     even after DurableServer has stopped. A store that fails is asked again until the reservation has run
-  #     out, within a minute. (A VM that ends before can leave one until then.)
+  #     even after DurableServer has stopped. A store that fails is asked again until the reservation has expired
+  #     (`Host.reservation_ms/1`). (A VM that ends before can leave one until then.)
   #   * A server that a rebalance has stopped and gives up is started again where DurableServer places it: its node goes
   #     on. So is one of a move that is over; before that the move itself does so. And so is one of a drain that is
   #     over, if the node is uncordoned by then; before that other nodes do so.
@@ -31,9 +31,9 @@ defmodule DurableHandoff.Drain.Attempt do
   # Pauses between attempts to clear a reservation. Their sum is less than the time that the engine reserves
   # for this.
   @pauses_ms [50, 150]
-  # Pauses after the drain was told that clearing failed. Their sum is a minute, after which the reservation
-  # has expired.
-  @later_pauses_ms [250, 500, 1_000, 2_000 | List.duplicate(4_000, 15)]
+  # The first pauses after the drain was told that clearing failed, and each of the others.
+  @later_pauses_ms [250, 500, 1_000, 2_000]
+  @each_later_ms 4_000
 
   # A server is not stopped for a move with less time than this.
   @least_move_ms 50
@@ -43,7 +43,8 @@ defmodule DurableHandoff.Drain.Attempt do
 
   # `unsure`: the server was stopped, and it is unknown whether its final write was stored. This is the
   # outcome if it was not. `turn?`: false for a rebalance when a move has the server.
-  @enforce_keys [:drain, :monitor, :supervisor, :goal, :storage, :server]
+  # `reservation_ms`: read at the start, as `storage` is: DurableServer may have stopped when it is needed.
+  @enforce_keys [:drain, :monitor, :supervisor, :goal, :storage, :reservation_ms, :server]
   defstruct @enforce_keys ++ [:unsure, :turn?]
 
   @type order :: %{number: pos_integer(), target: String.t(), timeout_ms: pos_integer(), store: StoredFirst.how()}
@@ -147,6 +148,7 @@ defmodule DurableHandoff.Drain.Attempt do
           supervisor: supervisor,
           goal: goal,
           storage: Host.storage(supervisor),
+          reservation_ms: Host.reservation_ms(supervisor),
           server: server,
           turn?: goal == :drain or :global.set_lock(turn(supervisor, server.key, mover(goal)), [node()], 0)
         })
@@ -256,17 +258,23 @@ defmodule DurableHandoff.Drain.Attempt do
   end
 
   # Counts pauses, not time: slow requests only make it try for longer.
-  defp clear_later(%{supervisor: supervisor, server: server} = attempt, {:error, reason}) do
+  defp clear_later(%{server: server, reservation_ms: reservation_ms} = attempt, {:error, reason}) do
     text =
       "the reservation of #{inspect(server.key)} could not be cleared yet; it is tried again. Other nodes can start the " <>
-        "server when it is cleared or has expired, within a minute: #{inspect(reason, limit: 10, printable_limit: 200)}"
+        "server when it is cleared or has expired, within #{Log.seconds(reservation_ms)}: " <>
+        inspect(reason, limit: 10, printable_limit: 200)
 
-    Log.warning(:reservation_left, supervisor, text, key: server.key, reason: reason)
+    Log.warning(:reservation_left, attempt.supervisor, text, key: server.key, reason: reason)
 
-    [first_ms | pauses_ms] = @later_pauses_ms
+    [first_ms | pauses_ms] = later_pauses_ms(reservation_ms)
     Process.sleep(first_ms)
     clear(attempt, pauses_ms)
   end
+
+  @doc "The pauses between attempts to clear a reservation later. After their sum it has expired."
+  @spec later_pauses_ms(reservation_ms :: pos_integer()) :: nonempty_list(pos_integer())
+  def later_pauses_ms(reservation_ms),
+    do: @later_pauses_ms ++ List.duplicate(@each_later_ms, div(reservation_ms, @each_later_ms) + 1)
 
   # DurableServer refuses this if another node has started the server, or it is deleted.
   defp start_again(%{supervisor: supervisor, server: server} = attempt, pauses_ms \\ @start_pauses_ms) do
