@@ -3,9 +3,8 @@ defmodule DurableHandoff.Host.UnknownAnswer do
   # Answers of DurableServer that this version of the library does not know.
   #
   # Guarantee: each kind of answer is logged once in a VM, with the answer, and never again: a drain of many
-  # servers gets the same one many times. Only processes that get the first ones at the same moment may each log
-  # a line. The kind of an answer is its shape and its atoms, so there are only as many kinds as DurableServer has
-  # atoms for.
+  # servers gets the same one many times. The kind of an answer is its shape and its atoms, so there are only as
+  # many kinds as DurableServer has atoms for.
 
   alias DurableHandoff.{Apart, Log}
 
@@ -14,11 +13,9 @@ defmodule DurableHandoff.Host.UnknownAnswer do
   def note(function, answer) do
     kind = {__MODULE__, function, kind(answer, 4)}
 
-    if :persistent_term.get(kind, false) do
+    if known?(kind) or not first?(kind) do
       :known
     else
-      :persistent_term.put(kind, true)
-
       # A process that runs a move logs nothing (`DurableHandoff.Drain.Quiet`), so another process logs the line.
       Apart.run(fn ->
         text =
@@ -30,6 +27,15 @@ defmodule DurableHandoff.Host.UnknownAnswer do
 
       :logged
     end
+  end
+
+  defp known?(kind), do: :persistent_term.get(kind, false)
+
+  # Of processes that get the first ones at the same moment one has the lock, which is this node's. The others do not
+  # wait for it.
+  defp first?(kind) do
+    note = fn -> not known?(kind) and :persistent_term.put(kind, true) == :ok end
+    :global.trans({kind, self()}, note, [node()], 0) == true
   end
 
   defp version, do: to_string(Application.spec(:durable_server, :vsn) || "of unknown version")
