@@ -167,6 +167,30 @@ defmodule Handoff.CordonTest do
     wait_until(fn -> ready?(context, b) end)
   end
 
+  test "when DurableServer's supervisor restarts, and everything of this library with it, the end of its cordon is sent",
+       %{b: b} = context do
+    {:ok, _apps} = call(b, Application, :ensure_all_started, [:durable_handoff])
+    start_cluster(context)
+    listen_to_telemetry(b)
+    assert :ok = call(b, DurableHandoff, :cordon, [context.sup])
+    assert_receive {:event, [:durable_handoff, :mark], _count, %{mark: :cordoned}}
+    # It does not notice the end of that supervisor before its own.
+    :ok = call(b, :sys, :suspend, [:"#{context.sup}_handoff_cordon"])
+    call(b, HandoffCase, :kill_applications, [])
+    wait_until(fn -> call(b, Process, :whereis, [:"#{context.sup}_handoff_cordon"]) == nil end)
+    wait_until(fn -> call(b, Process, :whereis, [context.sup]) == nil end)
+    refute_received {:event, [:durable_handoff, :mark], _count, _mark}
+
+    start_handoff(context, b)
+    assert_receive {:event, [:durable_handoff, :mark], _count, %{mark: :none}}, 60_000
+    assert {:ok, %{cordoned: false, marked: false}} = status(context, b)
+    # Only once.
+    call(b, HandoffCase, :kill_applications, [])
+    wait_until(fn -> call(b, Process, :whereis, [context.sup]) == nil end)
+    start_handoff(context, b)
+    refute_received {:event, [:durable_handoff, :mark], _count, _mark}
+  end
+
   test "a process that dies after it has taken a cordon back: the node accepts leftovers again", %{b: b} = context do
     start_cluster(context)
     assert :ok = call(b, DurableHandoff, :cordon, [context.sup])

@@ -50,9 +50,21 @@ defmodule DurableHandoff.Cordon do
   @impl true
   def init(supervisor) do
     state = %__MODULE__{supervisor: supervisor}
+
     # An earlier process may have crashed in the middle of a change. Its group membership, which told the
     # other nodes of the mark, ended with it.
-    {:ok, if(Mark.repair(supervisor) == {:ok, :cordoned}, do: state |> watch() |> look_later(), else: state)}
+    case Mark.repair(supervisor) do
+      {:ok, :cordoned} ->
+        {:ok, state |> watch() |> look_later()}
+
+      {:ok, :final} ->
+        {:ok, state}
+
+      _none ->
+        # Or it ended with DurableServer's supervisor, and so with its cordon.
+        if Status.cordon_told?(supervisor), do: ended_with_host(supervisor)
+        {:ok, state}
+    end
   end
 
   @impl true
@@ -64,6 +76,7 @@ defmodule DurableHandoff.Cordon do
         Leftovers.Message.stand_down(supervisor)
         text = "this node is cordoned: it takes no servers, and what runs goes on running, until uncordon/1"
         Log.info(:cordoned, supervisor, text)
+        Status.put_cordon_told(supervisor, true)
         Telemetry.mark(supervisor, mark)
         {:reply, :ok, announce(watch(%{state | joins: 0}))}
 
@@ -87,9 +100,7 @@ defmodule DurableHandoff.Cordon do
   def handle_info(:look, state), do: {:noreply, announce(%{state | timer: nil})}
 
   def handle_info({:DOWN, host, :process, _pid, _reason}, %{host: host, supervisor: supervisor} = state) do
-    if not Status.stopping?(supervisor),
-      do: ended(supervisor, "DurableServer's supervisor ended, and with it the cordon")
-
+    ended_with_host(supervisor)
     {:noreply, %{state | host: nil}}
   end
 
@@ -115,9 +126,15 @@ defmodule DurableHandoff.Cordon do
     end
   end
 
+  defp ended_with_host(supervisor) do
+    if not Status.stopping?(supervisor),
+      do: ended(supervisor, "DurableServer's supervisor ended, and with it the cordon")
+  end
+
   defp ended(supervisor, text) do
     Log.info(:uncordoned, supervisor, text)
     Telemetry.mark(supervisor, :none)
+    Status.put_cordon_told(supervisor, false)
   end
 
   # Without such a process the message comes at once.

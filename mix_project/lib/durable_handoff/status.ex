@@ -167,6 +167,20 @@ defmodule DurableHandoff.Status do
     ArgumentError -> false
   end
 
+  @doc """
+  Notes whether the last event about this node's mark was of a cordon. The note outlives the supervisor's processes here,
+  which may end before they have sent that the cordon has ended with them.
+  """
+  @spec put_cordon_told(Host.name(), boolean()) :: :ok
+  def put_cordon_told(supervisor, told?), do: put(__MODULE__, {{:cordon_told, supervisor}, told?})
+
+  @spec cordon_told?(Host.name()) :: boolean()
+  def cordon_told?(supervisor) do
+    :ets.lookup_element(__MODULE__, {:cordon_told, supervisor}, 2)
+  rescue
+    ArgumentError -> false
+  end
+
   @doc "Whether there is a list of supervisors: the application runs."
   @spec listed?() :: boolean()
   def listed?, do: :ets.whereis(__MODULE__) != :undefined
