@@ -32,7 +32,7 @@ defmodule DurableHandoff.ApartTest do
       assert_receive {:started, child}
       monitor = Process.monitor(child)
       Supervisor.stop(above)
-      assert_received {:DOWN, ^monitor, :process, ^child, :shutdown}
+      assert_receive {:DOWN, ^monitor, :process, ^child, :shutdown}
     end
   end
 

@@ -5,6 +5,8 @@ defmodule DurableHandoff.BetweenNodesTest do
   """
   use ExUnit.Case, async: true
 
+  import DurableHandoff.Eventually
+
   alias DurableHandoff.Client.Server
   alias DurableHandoff.Drain.Learnt
   alias DurableHandoff.Host.Count
@@ -45,12 +47,12 @@ defmodule DurableHandoff.BetweenNodesTest do
     learnt = %{limit: 8, latency_us: 40_000, knee: false}
     of_another_node = {:"Elixir.DurableHandoff.Drain.Learnt", 1, storage, Map.put(learnt, :capped, true)}
     send(:"Elixir.DurableHandoff.Drain.Learnt", of_another_node)
-    assert {Learnt.get(storage, 8), Learnt.get(storage, 9)} == {learnt, nil}
+    assert {Learnt.get(storage, 8, :infinity), Learnt.get(storage, 9, :infinity)} == {learnt, nil}
 
     teller = Task.async(fn -> receive(do: (:go -> Learnt.tell(storage, learnt, 8))) end)
     :erlang.trace(teller.pid, true, [:send])
     send(teller.pid, :go)
-    assert :ok = Task.await(teller)
+    assert :ok = await_task(teller)
     assert_receive {:trace, _pid, :send, ^of_another_node, _to}
   end
 

@@ -42,11 +42,12 @@ defmodule DurableHandoff.Drain.Learnt do
 
   @doc """
   What was learnt in the last 15 minutes about the store with this identity
-  (`DurableHandoff.Host.StorageIdentity`), for a drain that may make `max_concurrency` parallel moves.
+  (`DurableHandoff.Host.StorageIdentity`), for a drain that may make `max_concurrency` parallel moves. nil also if it is
+  not known in time: the drain then searches by itself.
   """
-  @spec get(String.t(), pos_integer()) :: t() | nil
-  def get(storage, max_concurrency) do
-    case GenServer.call(__MODULE__, {:get, storage}, @patience_ms) do
+  @spec get(String.t(), pos_integer(), timeout()) :: t() | nil
+  def get(storage, max_concurrency, timeout_ms \\ @patience_ms) do
+    case GenServer.call(__MODULE__, {:get, storage}, timeout_ms) do
       %{capped: true, limit: limit} when limit < max_concurrency -> nil
       learnt -> checked(learnt)
     end

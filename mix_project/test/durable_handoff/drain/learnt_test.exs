@@ -8,6 +8,9 @@ defmodule DurableHandoff.Drain.LearntTest do
 
   defp get(learnt_us), do: Learnt.handle_call({:get, "store"}, nil, %Learnt{stores: %{"store" => {@learnt, learnt_us}}})
 
+  # Without the limit of a drain, which waits half a second.
+  defp learnt(storage, max_concurrency), do: Learnt.get(storage, max_concurrency, :infinity)
+
   test "a measurement is not used if it is older than 15 minutes" do
     assert {:reply, nil, %{stores: stores}} = get(Clock.now_us() - 15 * @minute_us - 1)
     assert stores == %{}
@@ -22,30 +25,30 @@ defmodule DurableHandoff.Drain.LearntTest do
     test "does not replace a higher one at which moves took about as long", %{storage: storage, wide: wide} do
       Learnt.tell(storage, wide, 50)
       Learnt.tell(storage, %{wide | limit: 10, latency_us: 150_000}, 10)
-      assert Learnt.get(storage, 1) == wide
+      assert learnt(storage, 1) == wide
     end
 
     test "replaces a higher one if moves take longer now, and a lower one", %{storage: storage, wide: wide} do
       slower = %{wide | limit: 10, latency_us: 150_001}
       Learnt.tell(storage, wide, 50)
       Learnt.tell(storage, slower, 10)
-      assert Learnt.get(storage, 1) == slower
+      assert learnt(storage, 1) == slower
       higher = %{wide | limit: 20}
       Learnt.tell(storage, higher, 20)
-      assert Learnt.get(storage, 1) == higher
+      assert learnt(storage, 1) == higher
     end
 
     test "counts for no drain that may move more at a time", %{storage: storage, wide: wide} do
       Learnt.tell(storage, %{wide | limit: 10}, 10)
-      assert Learnt.get(storage, 10) == %{wide | limit: 10}
-      assert Learnt.get(storage, 11) == nil
+      assert learnt(storage, 10) == %{wide | limit: 10}
+      assert learnt(storage, 11) == nil
     end
 
     test "is told apart from a knee, and from a search that has not ended", %{storage: storage, wide: wide} do
       for lower <- [%{wide | limit: 10, knee: true}, %{wide | limit: 9}] do
         Learnt.tell(storage, wide, 50)
         Learnt.tell(storage, lower, 10)
-        assert Learnt.get(storage, 50) == lower
+        assert learnt(storage, 50) == lower
       end
     end
   end

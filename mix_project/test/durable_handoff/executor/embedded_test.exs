@@ -1,6 +1,8 @@
 defmodule DurableHandoff.Executor.EmbeddedTest do
   use ExUnit.Case
 
+  import DurableHandoff.Eventually
+
   alias DurableHandoff.{EngineTerms, Native}
   alias DurableHandoff.Executor.Embedded
 
@@ -29,7 +31,7 @@ defmodule DurableHandoff.Executor.EmbeddedTest do
     task = Task.async(follow)
     :erlang.trace(task.pid, true, [:call])
     send(task.pid, :traced)
-    Task.await(task)
+    await_task(task)
     pid = task.pid
     assert_receive {:trace, ^pid, :call, {Native, function, [_engine, 0, ^action]}}
     function
