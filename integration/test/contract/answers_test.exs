@@ -104,11 +104,11 @@ defmodule Contract.AnswersTest do
     start(context)
     pid = start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
-    :ok = ask(pid, {:durable, {:stop_for_rehome, Atom.to_string(a), 40_000, :normal}})
+    :ok = ask(pid, {:durable, {:stop_for_rehome, Atom.to_string(a), 3_600_000, :normal}})
     await_none(context, b, @key)
     answer(context, b, :ensure_started_child, "reserved for another node", timeout: 500)
     answer(context, b, :start_child, "reserved for another node", local_only: true, timeout: 500)
-    answer(context, a, :ensure_started_child, "reserved for this node", timeout: 10_000)
+    answer(context, a, :ensure_started_child, "reserved for this node", timeout: 60_000)
   end
 
   test "the server runs on a node that is not connected", %{a: a, b: b} = context do

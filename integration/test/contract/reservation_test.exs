@@ -6,7 +6,8 @@ defmodule Contract.ReservationTest do
   @key "k"
 
   setup %{a: a, b: b} = context do
-    start(context, backend(context, discovery_interval_ms: 20))
+    # No reservation expires in a test, however long that takes.
+    start(context, [restart_start_timeout_ms: 3_600_000] ++ backend(context, discovery_interval_ms: 20))
     start_server(context, a, Counter, @key)
     await_on(context, b, @key, a)
     # A displaced server: a move to an absent target has stopped it.
@@ -30,7 +31,7 @@ defmodule Contract.ReservationTest do
     start_it = fn timeout -> ensure_started(context, b, @key, Counter, %{}, timeout: timeout) end
     assert {:error, _reserved} = start_it.(200)
     assert :ok = clear(context, stored(context, @key))
-    assert {:ok, {pid, _}} = start_it.(10_000)
+    assert {:ok, {pid, _}} = start_it.(60_000)
     assert is_pid(pid)
   end
 
