@@ -23,11 +23,11 @@ defmodule Contract.EndsTest do
       ] do
     test "a callback stops the server with #{inspect(reason)}", context do
       reason = unquote(Macro.escape(reason))
-      ended(context, "callback stops with #{inspect(reason)}", fn pid -> GenServer.call(pid, {:stop, reason}) end)
+      ended(context, "callback stops with #{inspect(reason)}", fn pid -> ask(pid, {:stop, reason}) end)
     end
   end
 
-  test("a callback raises", context, do: ended(context, "callback raises", &GenServer.call(&1, :crash)))
+  test("a callback raises", context, do: ended(context, "callback raises", &ask(&1, :crash)))
 
   test "messages that stop a server", context do
     for {name, message} <- [
@@ -35,7 +35,7 @@ defmodule Contract.EndsTest do
           {"permanent", {:stop_with_status, :stopped_permanent, :shutdown}},
           {"rehome", elem(@rehome, 1)}
         ] do
-      ended(context, "message #{elem(message, 0)}, #{name}", &GenServer.call(&1, {:durable, message}), name)
+      ended(context, "message #{elem(message, 0)}, #{name}", &ask(&1, {:durable, message}), name)
     end
 
     ended(context, "message sync_and_stop", &send_only(&1, {:durable, {:sync_and_stop, :shutdown}}), "terminator")
@@ -53,12 +53,12 @@ defmodule Contract.EndsTest do
 
   test "another owner wrote the object: at a :sync reply, at the message :sync, and at the final write", context do
     for {then, work} <- [
-          {"a callback with :sync", &GenServer.call(&1, :add_sync)},
+          {"a callback with :sync", &ask(&1, :add_sync)},
           {"the message :sync", &send_only(&1, {:durable, :sync})},
-          {"stop_for_rehome", &GenServer.call(&1, @rehome)}
+          {"stop_for_rehome", &ask(&1, @rehome)}
         ] do
       pid = start_server(context, context.a, Counter, then)
-      if then == "the message :sync", do: GenServer.call(pid, :add)
+      if then == "the message :sync", do: ask(pid, :add)
       overwrite(context, then)
       ended(context, "object overwritten by another owner, then #{then}", pid, then, work)
     end
@@ -71,34 +71,34 @@ defmodule Contract.EndsTest do
 
     pid = start_server(context, a, Counter, "sync")
     fail.("sync")
-    record(context, "store fails, a callback with :sync", outcome(fn -> GenServer.call(pid, :add_sync) end))
+    record(context, "store fails, a callback with :sync", outcome(fn -> ask(pid, :add_sync) end))
     record(context, "store fails, a callback with :sync: runs on", runs_on.(pid, "sync"))
 
     pid = start_server(context, a, Counter, "message")
-    1 = GenServer.call(pid, :add)
+    1 = ask(pid, :add)
     fail.("message")
     send(pid, {:durable, :sync})
-    {:ok, _etag} = GenServer.call(pid, {:durable, :get_etag})
+    {:ok, _etag} = ask(pid, {:durable, :get_etag})
     record(context, "store fails, the message :sync: runs on", runs_on.(pid, "message"))
 
     pid = start_server(context, a, Counter, "end")
-    1 = GenServer.call(pid, :add)
+    1 = ask(pid, :add)
     fail.("end")
-    ended(context, "store fails, stop_for_rehome", pid, "end", &GenServer.call(&1, @rehome))
+    ended(context, "store fails, stop_for_rehome", pid, "end", &ask(&1, @rehome))
   end
 
   test "the message :sync stores a state that has changed, and get_etag after it names the new object", context do
     %{a: a, store: store} = context
     pid = start_server(context, a, Counter, "k")
-    {:ok, first} = GenServer.call(pid, {:durable, :get_etag})
+    {:ok, first} = ask(pid, {:durable, :get_etag})
     SimulatedStore.reset_stats(store)
     send(pid, {:durable, :sync})
-    {:ok, unchanged} = GenServer.call(pid, {:durable, :get_etag})
+    {:ok, unchanged} = ask(pid, {:durable, :get_etag})
     puts = writes(context, "k", first)
 
-    1 = GenServer.call(pid, :add)
+    1 = ask(pid, :add)
     send(pid, {:durable, :sync})
-    {:ok, changed} = GenServer.call(pid, {:durable, :get_etag})
+    {:ok, changed} = ask(pid, {:durable, :get_etag})
 
     record(context, "message :sync", %{
       unchanged_state: {unchanged == first, puts},
@@ -109,8 +109,8 @@ defmodule Contract.EndsTest do
   test "terminate raises: the final write is not made", %{a: a} = context do
     pid = start_server(context, a, Troublesome, "k", %{count: 0})
     Troublesome.arm(a, "k", :terminate, :raise)
-    1 = GenServer.call(pid, :add)
-    ended(context, "terminate raises, stop_for_rehome", pid, "k", &GenServer.call(&1, @rehome))
+    1 = ask(pid, :add)
+    ended(context, "terminate raises, stop_for_rehome", pid, "k", &ask(&1, @rehome))
   end
 
   test "init fails: errors of the starter and of a waiting caller, and what remains in the store", %{a: a} = context do
@@ -149,11 +149,11 @@ defmodule Contract.EndsTest do
       await_none(context, b, key)
       Troublesome.arm(b, key, :init, trouble)
       start = {Troublesome, key: key, initial_state: %{key: key, count: 0}}
-      answer = outcome(fn -> call(b, Host, :ensure_started_child, [context.sup, start, [timeout: 5_000]]) end)
+      answer = outcome(fn -> call(b, Host, :ensure_started_child, [context.sup, start, [timeout: 60_000]]) end)
       record(context, "init of a stored server fails: #{trouble}", %{answer: answer, left: left(context, key)})
 
       Troublesome.disarm(b, key, :init)
-      again = outcome(fn -> call(a, Host, :ensure_started_child, [context.sup, start, [timeout: 10_000]]) end)
+      again = outcome(fn -> call(a, Host, :ensure_started_child, [context.sup, start, [timeout: 60_000]]) end)
       record(context, "init of a stored server failed (#{trouble}): asked for elsewhere", again)
     end
   end

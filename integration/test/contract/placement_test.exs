@@ -208,7 +208,8 @@ defmodule Contract.PlacementTest do
       start(context, @soon)
       %{ets_table: table} = call(a, Host, :__get_config__, [context.sup])
       child = {Counter, key: "k", initial_state: %{}}
-      start_here = fn -> call(a, Host, :start_child, [context.sup, child, [local_only: true]]) end
+      # DurableServer's own limit is five seconds.
+      start_here = fn -> call(a, Host, :start_child, [context.sup, child, [local_only: true, timeout: 60_000]]) end
       wait_until(fn -> call(a, :ets, :lookup, [table, :shutting_down]) == [] end)
 
       call(a, :ets, :insert, [table, {:shutting_down, true}])

@@ -16,7 +16,8 @@ defmodule Store.LivesTest do
   defp child(key, state \\ %{}), do: {Counter, key: key, initial_state: Map.merge(%{key: key, permanent: false}, state)}
 
   defp ensure(context, node, key, opts \\ []) do
-    {:ok, {pid, _meta}} = call(node, Host, :ensure_started_child, [context.sup, child(key), opts])
+    # DurableServer's own limit is five seconds.
+    {:ok, {pid, _meta}} = call(node, Host, :ensure_started_child, [context.sup, child(key), [timeout: 60_000] ++ opts])
     pid
   end
 
@@ -54,7 +55,7 @@ defmodule Store.LivesTest do
   test "another node's sweep starts a permanent server that was stopped", %{a: a, b: b} = context do
     [app] = [start_handoff(context, a, handoff_on_shutdown: false)]
     permanent = child("k", %{permanent: true})
-    {:ok, {pid, _meta}} = call(a, Host, :start_child, [context.sup, permanent, [local_only: true]])
+    {:ok, {pid, _meta}} = call(a, Host, :start_child, [context.sup, permanent, [local_only: true, timeout: 60_000]])
     assert ask(pid, :add) == 1
     :ok = stop_children(a, app)
     start_handoff(context, b, backend(context, @sweeps))
