@@ -84,10 +84,9 @@ defmodule DurableServer.LifecycleManager do
   end
 
   @impl true
-  # With each of its own heartbeats it reads those of the others.
+  # With each of its own heartbeats it reads those of the others; the time until the next one begins after that.
   def handle_info(:beat, state) do
     beat(state.config)
-    again(:beat, state.config.heartbeat_interval_ms)
     {:noreply, run(state, :reconcile, &Heartbeats.reconcile/1)}
   end
 
@@ -132,7 +131,10 @@ defmodule DurableServer.LifecycleManager do
     put_in(state.tasks[name], task)
   end
 
-  defp ended(state, ref), do: %{state | tasks: Map.reject(state.tasks, fn {_name, task} -> task.ref == ref end)}
+  defp ended(%{tasks: tasks} = state, ref) do
+    if match?(%{reconcile: %{ref: ^ref}}, tasks), do: again(:beat, state.config.heartbeat_interval_ms)
+    %{state | tasks: Map.reject(tasks, fn {_name, task} -> task.ref == ref end)}
+  end
 
   defp beat(config) do
     facts = %{
