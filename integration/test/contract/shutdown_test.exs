@@ -50,7 +50,7 @@ defmodule Contract.ShutdownTest do
     wait_until(fn -> SimulatedStore.stats(store).list > sweeps + 5 end)
     assert whereis(context, a, "not permanent") == nil
 
-    assert {:ok, {pid, _}} = ensure_started(context, a, "not permanent")
+    assert {:ok, {pid, _}} = ensure_started(context, a, "not permanent", Counter, %{}, timeout: 60_000)
     assert node(pid) == a
   end
 

@@ -7,6 +7,8 @@ defmodule Contract.SupervisorTest do
   use ClusterCase, nodes: 2
 
   @key "k"
+  # DurableServer's own limit is five seconds.
+  @patient [timeout: 60_000]
 
   test "an invalid key or state is refused", %{a: a} = context do
     start(context)
@@ -41,20 +43,26 @@ defmodule Contract.SupervisorTest do
     {:ok, _} = start_host(b, context.opts)
     await_heartbeats(context.nodes, context.sup)
     start_server(context, a, Counter, "fills a")
-    assert {:ok, {pid, _}} = call(a, Host, :start_child, [context.sup, {Counter, key: @key, initial_state: %{}}, []])
+
+    assert {:ok, {pid, _}} =
+             call(a, Host, :start_child, [context.sup, {Counter, key: @key, initial_state: %{}}, @patient])
+
     assert node(pid) == b
   end
 
   test "start_child on a draining node: placed elsewhere", %{a: a, b: b} = context do
     start(context)
     :ok = call(a, LifecycleManager, :stop_discovery, [context.sup])
-    assert {:ok, {pid, _}} = call(a, Host, :start_child, [context.sup, {Counter, key: @key, initial_state: %{}}, []])
+
+    assert {:ok, {pid, _}} =
+             call(a, Host, :start_child, [context.sup, {Counter, key: @key, initial_state: %{}}, @patient])
+
     assert node(pid) == b
   end
 
   test "two nodes start one key at the same time: one owner", %{a: a, b: b} = context do
     start(context)
-    started = for node <- [a, b], do: Task.async(fn -> ensure_started(context, node, @key) end)
+    started = for node <- [a, b], do: Task.async(fn -> ensure_started(context, node, @key, Counter, %{}, @patient) end)
     assert [{:ok, {pid, _}}, {:ok, {pid, _}}] = await_tasks(started)
   end
 

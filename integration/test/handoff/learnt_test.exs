@@ -24,7 +24,7 @@ defmodule Handoff.LearntTest do
     end)
   end
 
-  defp learnt(context, node), do: call(node, Learnt, :get, [identity(context, node), 1])
+  defp learnt(context, node), do: call(node, Learnt, :get, [identity(context, node), 1, :infinity])
 
   defp identity(context, node) do
     storage = call(node, DurableHandoff.Host, :storage, [context.sup])
