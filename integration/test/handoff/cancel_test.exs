@@ -64,7 +64,7 @@ defmodule Handoff.CancelTest do
     [{:get, held}] = SimulatedStore.paused(context.store)
     ended = hd(keys -- [String.replace_prefix(held, context.opts[:prefix], "")])
     pid = whereis(context, a, ended)
-    :ok = GenServer.call(pid, {:stop, :normal})
+    :ok = ask(pid, {:stop, :normal})
     await_down(pid)
     :ok = call(a, DurableHandoff, :cancel, [context.sup])
     await_heard(context, b)

@@ -301,7 +301,7 @@ defmodule Handoff.LeftoversTest do
     await_log(a, :leftovers_offered, %{accepted: 3, left: 3})
     :ok = call(a, DurableHandoff, :uncordon, [context.sup])
     await_idle(context, [b, c])
-    :ok = GenServer.call(whereis(context, a, one), {:stop, :normal})
+    :ok = ask(whereis(context, a, one), {:stop, :normal})
     blocker = whereis(context, a, "blocker")
     unblock(a)
     await_down(blocker)

@@ -1,7 +1,7 @@
 defmodule Handoff.NoTargetTest do
   @moduledoc "No target: the drain stops no server, returns at once, and gives the reason."
 
-  use HandoffCase, nodes: 2
+  use HandoffCase, nodes: 2, patient: true
 
   @tag guarantee: "A drain never makes things worse than no drain"
   test "the only other node was cordoned a moment ago: nothing is done", %{a: a, b: b} = context do
@@ -9,9 +9,7 @@ defmodule Handoff.NoTargetTest do
     start_server(context, a, Counter, "k")
     # Only the mark: no node has been told.
     {:ok, :cordoned} = call(b, DurableHandoff.Host.Mark, :cordon, [context.sup])
-    # The first answer loads code, and has half a second for it.
-    wait_until(fn -> match?({:ok, %{moves: []}}, call(a, DurableHandoff, :plan, [context.sup])) end)
-    assert refused_drain(context, a) == {:error, :no_peers}
+    assert drain(context, a) == {:error, :no_peers}
     assert {:ok, %{cordoned: false}} = status(context, a)
   end
 
@@ -58,12 +56,8 @@ defmodule Handoff.NoTargetTest do
     start_handoff(context, b, name: :"#{context.sup}_renamed")
     wait_until(fn -> match?([_a, _b], call(a, DurableHandoff.Host.View, :build, [context.sup, [], []]).nodes) end)
 
-    # The node has half a second to answer, and the first answer loads code. So it is asked once before.
-    wait_until(fn ->
-      match?({:ok, %{moves: [], left: %{no_target: 1}}}, call(a, DurableHandoff, :plan, [context.sup]))
-    end)
-
-    assert refused_drain(context, a) == {:error, :no_peers}
+    assert {:ok, %{moves: [], left: %{no_target: 1}}} = call(a, DurableHandoff, :plan, [context.sup])
+    assert drain(context, a) == {:error, :no_peers}
     assert {:ok, %{moved: 0, left: %{no_target: 1}, attempts: 0}} = drain(context, a, force: true)
     assert {:error, {:not_moved, %{reason: :no_target}}} = call(a, DurableHandoff, :move, [context.sup, "k", [to: b]])
     assert whereis(context, a, "k") == pid
@@ -128,14 +122,5 @@ defmodule Handoff.NoTargetTest do
     stopping = Task.async(fn -> stop_children(a, app) end)
     assert {:ok, %{ended: :cancelled, moved: 0, left: %{no_target: 4}}} = await_task(draining)
     assert :ok = await_task(stopping)
-  end
-
-  # If the other node does not answer within half a second, a drain begins, finds no target and is repeated.
-  defp refused_drain(context, node) do
-    wait_until(fn ->
-      with {:ok, %{left: %{no_target: 1}, attempts: 0}} <- drain(context, node),
-           :ok <- call(node, DurableHandoff, :uncordon, [context.sup]),
-           do: nil
-    end)
   end
 end

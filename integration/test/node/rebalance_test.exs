@@ -1,7 +1,7 @@
 defmodule Node.RebalanceTest do
   @moduledoc "Rebalances that a Rust node coordinates, with the real program and real BEAM nodes."
 
-  use HandoffCase, nodes: 4
+  use HandoffCase, nodes: 4, patient: true
 
   test "only servers above the share move, evenly spread", %{a: a, b: b, c: c, d: d} = context do
     rust = RustNode.start(context.nodes)

@@ -62,7 +62,7 @@ defmodule Cluster do
 
   @doc """
   Starts `count` nodes at the same time. Options: `env:` (`[{"VARIABLE", "value"}]`), `args:` (for the
-  emulator), `name:` (a prefix).
+  emulator), `name:` (a prefix), `patient:` (`Patient`).
   """
   @spec start_nodes(pos_integer(), keyword()) :: [node()]
   def start_nodes(count, opts \\ []) do
@@ -255,6 +255,7 @@ defmodule Cluster do
     end
 
     :ok = call(node, Cluster, :print_nothing, [])
+    if opts[:patient], do: Patient.make(node)
     {peer, node}
   end
 

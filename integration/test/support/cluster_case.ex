@@ -4,7 +4,8 @@ defmodule ClusterCase do
 
       use ClusterCase, nodes: 3
 
-  starts the nodes once for the module. Each test gets, in its context:
+  starts the nodes once for the module; with `patient: true`, they wait for one another (`Patient`). Each test gets, in
+  its context:
 
     * `nodes`: the nodes, the first of them as `a`, `b`, `c` and `d`, too;
     * `store`: where its `SimulatedStore` is, `sup`: a supervisor name;
@@ -31,7 +32,8 @@ defmodule ClusterCase do
       alias Servers.{Counter, Troublesome}
 
       setup_all do
-        {:ok, nodes: Cluster.start_nodes(unquote(Keyword.get(opts, :nodes, 2)))}
+        {:ok,
+         nodes: Cluster.start_nodes(unquote(Keyword.get(opts, :nodes, 2)), unquote(Keyword.take(opts, [:patient])))}
       end
     end
   end

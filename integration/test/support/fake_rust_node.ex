@@ -3,7 +3,7 @@ defmodule FakeRustNode do
   Simulates the process of a Rust node. It registers the name of the protocol and forwards every message to
   the test as `{:played, message}`. The test itself sends the Rust node's messages, because the protocol does
   not check senders. This process sends the keepalives to its drains, unless `silent: true`, because the test
-  may pause for longer than a Rust node may be silent.
+  may pause for longer than a Rust node may be silent. It ends with the test.
   """
 
   @alive_every_ms 500
@@ -17,6 +17,7 @@ defmodule FakeRustNode do
     pid =
       spawn(fn ->
         Process.register(self(), :durable_handoff)
+        Process.monitor(test)
         send(caller, {:registered, self()})
         unless opts[:silent], do: send(self(), :alive)
         play(test, %{})
@@ -42,6 +43,9 @@ defmodule FakeRustNode do
         for {id, drain} <- drains, do: send(drain, {:durable_handoff, 1, :progress, id, %{}})
         Process.send_after(self(), :alive, @alive_every_ms)
         play(test, drains)
+
+      {:DOWN, _monitor, :process, ^test, _reason} ->
+        :ok
 
       message ->
         send(test, {:played, message})

@@ -101,6 +101,37 @@ defmodule HandoffCase do
   def drain(context, node, overrides \\ []),
     do: Cluster.call(node, DurableHandoff, :drain, [context.sup, overrides], :infinity)
 
+  @doc """
+  A drain of `node` in which each server starts only when `targets` have received its stop. One that has not, for a third
+  of a second, would count as a target that has failed.
+  """
+  @spec drain_heard(map(), node(), [node()]) :: term()
+  def drain_heard(context, node, targets) do
+    hold_reads(context, "")
+    result = let_through(context, targets, Task.async(fn -> drain(context, node) end))
+    SimulatedStore.resume(context.store)
+    result
+  end
+
+  defp let_through(context, targets, draining) do
+    with nil <- Task.yield(draining, 10) do
+      for {:get, key} = read <- SimulatedStore.paused(context.store) do
+        await_stop_of(context, key, targets)
+        SimulatedStore.step(context.store, read)
+      end
+
+      let_through(context, targets, draining)
+    else
+      {:ok, result} -> result
+    end
+  end
+
+  defp await_stop_of(context, storage_key, nodes) do
+    key = String.replace_prefix(storage_key, context.opts[:prefix], "")
+    for node <- nodes, do: ClusterCase.await_none(context, node, key)
+    :ok
+  end
+
   @doc "`DurableHandoff.status/1` on `node`."
   @spec status(map(), node()) :: {:ok, map()} | {:error, term()}
   def status(context, node), do: Cluster.call(node, DurableHandoff, :status, [context.sup])
@@ -116,17 +147,6 @@ defmodule HandoffCase do
   @spec running_on(map(), node()) :: non_neg_integer()
   def running_on(context, node), do: length(Cluster.call(node, DurableHandoff.Host, :servers, [context.sup]))
 
-  @doc """
-  Calls `drained` with a new supervisor; it returns a map with the report of a drain. Repeats that up to three
-  times until no move has failed, because on a busy machine a target may not answer in time, and then servers
-  go elsewhere.
-  """
-  @spec undisturbed(map(), (map() -> result), pos_integer()) :: result when result: %{report: map()}
-  def undisturbed(context, drained, times \\ 3) do
-    result = drained.(another_supervisor(context))
-    if result.report.failures == 0 or times == 1, do: result, else: undisturbed(context, drained, times - 1)
-  end
-
   @doc "Holds the reads of servers whose keys begin with `prefix`, on every node."
   @spec hold_reads(map(), String.t()) :: :ok
   def hold_reads(context, prefix \\ "s"), do: hold(context, [:get], prefix)
@@ -140,16 +160,19 @@ defmodule HandoffCase do
 
   @doc """
   Holds the reads of servers whose keys begin with "s" after those of the first `count`, on every node: these move, and
-  later ones are stopped and not started anywhere. To be called by the test itself.
+  later ones are stopped and not started anywhere. Once for each store.
   """
   @spec hold_after(map(), pos_integer()) :: :ok
   def hold_after(context, count) do
     prefix = ClusterCase.storage_key(context, "s")
-    let_through = :ets.new(:let_through, [:public])
 
+    # The process of the store calls this.
     SimulatedStore.pause(context.store, fn op, key ->
-      op == :get and String.starts_with?(key, prefix) and not :ets.member(let_through, key) and
-        not (:ets.info(let_through, :size) < count and :ets.insert(let_through, {key}))
+      if op == :get and String.starts_with?(key, prefix) do
+        let_through = Enum.take(Enum.uniq(Process.get(:let_through, []) ++ [key]), count)
+        Process.put(:let_through, let_through)
+        key not in let_through
+      end
     end)
   end
 
@@ -215,10 +238,7 @@ defmodule HandoffCase do
   """
   @spec await_heard(map(), node() | [node()]) :: :ok
   def await_heard(context, nodes) do
-    for {:get, storage_key} <- SimulatedStore.paused(context.store),
-        node <- List.wrap(nodes),
-        do: ClusterCase.await_none(context, node, String.replace_prefix(storage_key, context.opts[:prefix], ""))
-
+    for {:get, key} <- SimulatedStore.paused(context.store), do: await_stop_of(context, key, List.wrap(nodes))
     :ok
   end
 

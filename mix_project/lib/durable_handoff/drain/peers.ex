@@ -85,7 +85,7 @@ defmodule DurableHandoff.Drain.Peers do
   @spec that_may_take_servers(Host.name()) :: [String.t()]
   def that_may_take_servers(supervisor) do
     names = in_reach(Host.View.build(supervisor, [], []))
-    names -- Host.Count.stopping(Host.Count.ask(supervisor, [], Host.connected(names), @ask_ms))
+    names -- Host.Count.stopping(Host.Count.ask(supervisor, [], Host.connected(names), late_ms()))
   end
 
   @doc """
@@ -93,7 +93,7 @@ defmodule DurableHandoff.Drain.Peers do
   takes at most `ask_ms`.
   """
   @spec ask(Host.name(), [module()], [node()], pos_integer(), Clock.instant()) :: {Host.Count.t(), late :: [String.t()]}
-  def ask(supervisor, modules, nodes, ask_ms \\ @ask_ms, until_us) do
+  def ask(supervisor, modules, nodes, ask_ms \\ late_ms(), until_us) do
     {counts, late} = Host.Count.ask_each(supervisor, modules, nodes, ask_ms)
     again = Host.connected(late)
 
