@@ -5,7 +5,10 @@ defmodule Handoff.LeftoversTest do
 
   @tag guarantee: "Nothing is lost that a graceful shutdown would have kept"
   test "the deadline passes: the remaining servers start elsewhere at once with their states, without a sweep",
-       %{a: a, b: b, c: c} = context do
+       %{b: b, c: c} = context do
+    # Both receivers get an offer.
+    a = start_node(patient: true)
+    context = %{context | nodes: [a, b, c]}
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 20)
     for key <- keys, do: assert(ask(whereis(context, a, key), :add) == 1)
@@ -152,7 +155,10 @@ defmodule Handoff.LeftoversTest do
   end
 
   test "init failed on every target: a receiver starts the server when that has passed", %{a: a, b: b} = context do
-    start_uneven(context, a, [b], timeout_ms: 600_000)
+    start_handoff(context, a, leaving(context, timeout_ms: 600_000))
+    # The receiver tries again until the server starts.
+    start_handoff(context, b, unswept(context, max_attempts: 100))
+    await_heartbeats([a, b], context.sup)
     start_server(context, a, Troublesome, "k", %{count: 0})
     :ok = Troublesome.arm(b, "k", :init, :raise)
     assert {:ok, %{moved: 0, left: %{attempts_exhausted: 1}}} = drain(context, a)
@@ -343,7 +349,7 @@ defmodule Handoff.LeftoversTest do
 
   test "a cordoned receiver leaves its leftovers to the others, and accepts some again when uncordoned",
        %{b: b, c: c} = context do
-    {a, context} = with_own_clock(context, [b, c])
+    {a, context} = with_own_clock(context, [b, c], patient: true)
     FrozenClock.freeze(a)
     app = start_uneven(context, a, [b, c])
     keys = start_servers(context, a, 5)

@@ -4,7 +4,7 @@ defmodule Handoff.TakeoverTest do
   twice.
   """
 
-  use LeftoversCase, nodes: 2
+  use LeftoversCase, nodes: 2, patient: true
 
   test "a receiver is killed before it has started its leftovers: the next one takes them over",
        %{a: a, b: b} = context do
@@ -49,7 +49,7 @@ defmodule Handoff.TakeoverTest do
   end
 
   test "a receiver is full: the next one starts the servers that do not fit", %{b: b} = context do
-    {a, context} = with_own_clock(context, [b])
+    {a, context} = with_own_clock(context, [b], patient: true)
     FrozenClock.freeze(a)
     small = start_node()
     app = start_handoff(context, a, leaving(context, timeout_ms: 600_000))
@@ -116,7 +116,7 @@ defmodule Handoff.TakeoverTest do
   test "the source is killed right after its drain: its servers start with their stored states once its locks expire",
        %{a: a, b: b} = context do
     # Its clock stops for good.
-    doomed = start_node()
+    doomed = start_node(patient: true)
     FrozenClock.freeze(doomed)
     start_uneven(context, doomed, [a, b])
     keys = start_servers(context, doomed, 5)

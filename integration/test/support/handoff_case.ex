@@ -68,11 +68,11 @@ defmodule HandoffCase do
 
   @doc """
   Starts a node whose clock the test stops (`FrozenClock`): for good, so no other test uses it. Returns the node, and
-  the context with it before `others`.
+  the context with it before `others`. `opts`: see `Cluster.start_node/1`.
   """
-  @spec with_own_clock(map(), [node()]) :: {node(), map()}
-  def with_own_clock(context, others) do
-    node = Cluster.start_node()
+  @spec with_own_clock(map(), [node()], keyword()) :: {node(), map()}
+  def with_own_clock(context, others, opts \\ []) do
+    node = Cluster.start_node(opts)
     {node, %{context | nodes: [node | others]}}
   end
 
