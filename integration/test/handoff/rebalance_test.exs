@@ -302,8 +302,8 @@ defmodule Handoff.RebalanceTest do
     await_all_on(context, keys, [b, c])
   end
 
-  test "a shutdown with a second left ends a rebalance whose move hangs in time for a drain", %{a: a} = context do
-    [app | _apps] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 1_000])
+  test "a shutdown with three seconds left ends a rebalance whose move hangs in time for a drain", %{a: a} = context do
+    [app | _apps] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 3_000])
     start_servers(context, a, 9)
     options = [max_concurrency: 1, timeout_ms: 60_000] ++ @at_once
     moving = start_held(context, 1, fn -> rebalance(context, a, options) end)
