@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{aws, count, google, keys, limits, once, server, settings, store, under};
+use common::{aws, count, google, held, keys, limits, once, server, settings, store, under};
 use state_store::{Condition, Error, Flaw, Limits, Settings, Store};
 use store_servers::{Backend, Flaw as Wrong, Kind, Rule, Server, Then};
 
@@ -49,7 +49,16 @@ async fn a_store_that_ignores_a_condition_is_refused() {
 
 #[tokio::test]
 async fn a_store_that_checks_before_it_writes_is_refused() {
-    assert_eq!(check(&[Wrong::NotAtomic]).await, unfit(Flaw::ConditionsNotAtomic));
+    let server = server(&[Wrong::NotAtomic]).await;
+    // The server waits only briefly for a second write, so all four are there before the first one goes on.
+    server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Claim).times(4) }]);
+    let all_at_once = async {
+        held(&server, 4).await;
+        server.script().release(4);
+    };
+    let store = store(&server);
+    let (checked, ()) = tokio::join!(store.check(limits()), all_at_once);
+    assert_eq!(checked, unfit(Flaw::ConditionsNotAtomic));
 }
 
 #[tokio::test]
@@ -173,8 +182,7 @@ async fn a_store_that_is_too_busy_for_the_race_is_not_refused_as_flawed() {
 async fn a_flaw_is_reported_even_if_the_store_does_not_answer_deletions() {
     let server = server(&[Wrong::IgnoresConditions]).await;
     server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Delete) }]);
-    let impatient = Limits { timeout: Duration::from_secs(8), ..limits() };
-    assert_eq!(store(&server).check(impatient).await, unfit(Flaw::ConditionsIgnored));
+    assert_eq!(store(&server).check(limits()).await, unfit(Flaw::ConditionsIgnored));
 }
 
 #[tokio::test]
@@ -182,7 +190,8 @@ async fn a_proof_that_takes_too_long_leaves_no_object() {
     let server = server(&[]).await;
     let store = store(&server);
     server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Update) }]);
-    let short = Limits { timeout: Duration::from_secs(4), ..limits() };
+    // Of eight seconds, two are kept for the deletion, as of any longer time.
+    let short = Limits { timeout: Duration::from_secs(8), ..limits() };
     assert_eq!(store.check(short).await, Err(Error::Timeout));
     server.script().set(Vec::new());
     assert_eq!(keys(&store).await, Vec::<String>::new());

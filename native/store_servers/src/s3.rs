@@ -13,7 +13,7 @@ use crate::bucket::{BUCKET, Bucket, MODIFIED, Object};
 use crate::http::{Answer, Request};
 
 /// How long a write that has checked its condition waits for another one, so that both check before either writes.
-const LONGEST_RACE: Duration = Duration::from_millis(200);
+const LONGEST_RACE: Duration = Duration::from_secs(2);
 
 type Refusal = (StatusCode, &'static str);
 

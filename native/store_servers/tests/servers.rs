@@ -52,17 +52,31 @@ async fn s3(flaws: &[Flaw]) -> Server {
     Server::start(Backend::s3(flaws.iter().copied())).await.expect("a port")
 }
 
+/// Returns when the server holds `count` requests.
+async fn held(server: &Server, count: u64) {
+    while server.script().counts().held < count {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Sends four claims of an absent key at once, then four updates of one etag at once. Returns how many of
-/// each succeeded.
+/// each succeeded. A server whose writes are not atomic waits only briefly for a second one, so all four are there first.
 async fn race(server: &Server) -> (usize, usize) {
+    server.script().set(vec![Rule { on: vec![Kind::Claim, Kind::Update], hold: true, ..Rule::default() }]);
+    let all_at_once = async || {
+        held(server, 4).await;
+        server.script().release(4);
+    };
     let claim = || put(server, &[("if-none-match", "*")], "claimed");
-    let claims = tokio::join!(claim(), claim(), claim(), claim());
+    let (a, b, c, d, ()) = tokio::join!(claim(), claim(), claim(), claim(), all_at_once());
+    let claims = (a, b, c, d);
     let etag = get(server).await.headers["etag"].clone();
     let update = |body| {
         let etag = etag.clone();
         async move { put(server, &[("if-match", &etag)], body).await }
     };
-    let updates = tokio::join!(update("1"), update("2"), update("3"), update("4"));
+    let (a, b, c, d, ()) = tokio::join!(update("1"), update("2"), update("3"), update("4"), all_at_once());
+    let updates = (a, b, c, d);
     let won = |(a, b, c, d): (u16, u16, u16, u16)| [a, b, c, d].iter().filter(|status| **status == 200).count();
     (won(claims), won(updates))
 }
@@ -136,8 +150,11 @@ async fn a_write_is_lost_when_deletions_are_not_conditional() {
                 }
                 server.script().release(1);
             };
-            let (deleted, written, ()) = tokio::join!(delete(), put(&server, &condition, "2"), release);
-            (deleted, written)
+            let delete_then = async {
+                held(&server, 1).await;
+                tokio::join!(delete(), release).0
+            };
+            tokio::join!(delete_then, put(&server, &condition, "2"))
         } else {
             let written = put(&server, &condition, "2").await;
             (delete().await, written)
@@ -215,14 +232,12 @@ async fn a_script_breaks_a_request_before_or_after_it_is_applied() {
 async fn a_held_request_continues_when_it_is_released_and_ends_with_its_client() {
     let server = s3(&[]).await;
     server.script().set(vec![Rule { hold: true, ..Rule::on(Kind::Put) }]);
-    let held = async {
-        while server.script().counts().held == 0 {
-            tokio::task::yield_now().await;
-        }
+    let released = async {
+        held(&server, 1).await;
         assert_eq!(get(&server).await.status, 404);
         server.script().release(1);
     };
-    assert_eq!(tokio::join!(put(&server, &[], "1"), held).0, 200);
+    assert_eq!(tokio::join!(put(&server, &[], "1"), released).0, 200);
     {
         let put = put(&server, &[], "2");
         tokio::pin!(put);
