@@ -173,7 +173,9 @@ defmodule Operator do
   defp wait, do: Process.sleep(:infinity)
 end
 
+# A handshake that takes seconds is given up, so connecting is repeated until the other node lists this one.
+connect = fn connect, other -> Node.ping(other) == :pong or connect.(connect, other) end
+if other = System.get_env("OTHER"), do: connect.(connect, String.to_atom(other))
 # The agent is a process of its own, so that it can end without the node.
-if other = System.get_env("OTHER"), do: true = Node.connect(String.to_atom(other))
 spawn(fn -> Operator.run(System.fetch_env!("AGENT")) end)
 Process.sleep(:infinity)
