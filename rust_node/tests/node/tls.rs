@@ -88,9 +88,13 @@ async fn a_peer_without_tls_is_not_let_in() {
     for (host, name) in hosts() {
         let certificates = Certificates::new(otps()[0]);
         let mut node = certificates.node(host, name, &[]);
-        let plain = support::Peer::connect_as(&node, &node_name_at("peer", name), support::COOKIE).await;
-        assert!(plain.is_err());
-        node.handshake("io").await;
+        // On a busy machine the handshake may run out of time instead.
+        support::eventually("one was refused", async || {
+            let plain = support::Peer::connect_as(&node, &node_name_at("peer", name), support::COOKIE).await;
+            assert!(plain.is_err());
+            node.metric("handshakes_total{kind=\"io\"}").await > 0.0
+        })
+        .await;
         assert!(node.is_alive());
     }
 }
@@ -130,8 +134,12 @@ async fn a_peer_without_a_certificate_of_the_authority_is_not_let_in() {
         let certificates = Certificates::new(otps()[0]);
         let mut node = certificates.node(host, name, &[]);
         let stranger = stranger(&certificates, &Certificates::new(otps()[0]), name);
-        assert!(support::dial(&stranger, &address(&node)).await.is_err(), "another authority's certificate");
-        node.handshake("io").await;
+        // On a busy machine the handshake may run out of time instead.
+        support::eventually("one was refused", async || {
+            assert!(support::dial(&stranger, &address(&node)).await.is_err(), "another authority's certificate");
+            node.metric("handshakes_total{kind=\"io\"}").await > 0.0
+        })
+        .await;
         assert!(node.is_alive());
     }
 }
