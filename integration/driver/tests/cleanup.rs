@@ -2,7 +2,8 @@
 //! children are ended and it prints the reason. Also what its faults and `integration/servers` do on a signal.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -244,4 +245,30 @@ fn a_second_sigterm_does_not_keep_integration_servers_from_its_clean_up() {
     let status = wait_for("the end", || started.try_wait().unwrap());
     assert_eq!(status.code(), Some(143));
     assert_eq!(fs::read_dir(dir.path().join("temporary")).unwrap().count(), 0, "its directory is left behind");
+}
+
+/// A loaded Azurite makes the container, and answers when the script has given up waiting and asks again.
+#[test]
+fn integration_servers_takes_a_container_that_an_earlier_attempt_has_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let azurite = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = azurite.local_addr().unwrap().port();
+    let mut servers = integration_servers(dir.path(), "exit 9");
+    let python = format!("[ $# = 4 ] && exec /usr/bin/python3 \"$@\"; echo 1 2 3 {port} 5");
+    script(&dir.path().join("bin/python3"), &python);
+    std::thread::spawn(move || {
+        for mut request in azurite.incoming().map_while(Result::ok) {
+            // Closing with unread data would reset the connection.
+            let mut read = Vec::new();
+            while !read.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                request.read_exact(&mut byte).unwrap();
+                read.extend(byte);
+            }
+            write!(request, "HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+    });
+    let mut started = spawn(&mut servers);
+    let status = wait_for("the end", || started.try_wait().unwrap());
+    assert_eq!(status.code(), Some(9), "the command ran");
 }
