@@ -44,14 +44,18 @@ pub(super) async fn connect(addresses: &[IpAddr], port: u16) -> io::Result<TcpSt
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
     #[tokio::test]
     async fn a_host_whose_first_addresses_do_not_answer_is_reached_at_another() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
+        // Keeps the port of all addresses from other tests.
+        let held = TcpSocket::new_v6().expect("a socket");
+        held.set_reuseaddr(true).expect("set");
+        held.bind((Ipv6Addr::UNSPECIFIED, 0).into()).expect("a port");
+        let port = held.local_addr().expect("an address").port();
+        let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("it is held for this");
         // Nothing listens at the first address. The second is reserved for documentation: packets to it are
         // lost, or the machine has no route to it.
         let refused = IpAddr::V6(Ipv6Addr::LOCALHOST);

@@ -38,12 +38,12 @@ pub fn node_name_at(prefix: &str, host: &str) -> String {
     format!("{prefix}_{:08x}@{host}", rand::random::<u32>())
 }
 
-/// A port without a listener, reserved while the socket is kept. A server that sets the same socket option
-/// may listen on it; the kernel gives the port to no other socket.
+/// A port without a listener, reserved at every address of both families while the socket is kept. A server that sets the same
+/// socket option may listen on it; the kernel gives the port to no other socket.
 pub fn unused_port() -> (TcpSocket, u16) {
-    let socket = TcpSocket::new_v4().expect("a socket");
+    let socket = TcpSocket::new_v6().expect("a socket");
     socket.set_reuseaddr(true).expect("set");
-    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    socket.bind((Ipv6Addr::UNSPECIFIED, 0).into()).expect("a port");
     let port = socket.local_addr().expect("an address").port();
     (socket, port)
 }
