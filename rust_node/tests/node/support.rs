@@ -27,6 +27,9 @@ pub const COOKIE: &str = "a-test-cookie";
 /// The limit of every wait. No step takes nearly this long.
 pub const SOON: Duration = Duration::from_secs(120);
 
+/// What a command says of a node that did not answer within the seconds that it waits for it.
+pub const LATE: &str = "no answer in time from ";
+
 /// The loopback addresses of both families.
 pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
@@ -81,12 +84,20 @@ impl Written {
     }
 }
 
-/// Runs the program to its end, which must be that exit code.
+/// Runs the program to its end, which must be that exit code. It waits only seconds for a node that it dials or that is to
+/// describe itself, so it runs again when one was late.
 pub fn ended(code: i32, arguments: &[&str]) -> Written {
-    let output = ask(arguments);
-    let written = Written { out: text(&output.stdout), err: text(&output.stderr) };
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {written:?}");
-    written
+    let until = Instant::now() + SOON;
+    loop {
+        let output = ask(arguments);
+        let written = Written { out: text(&output.stdout), err: text(&output.stderr) };
+        let late = written.err.contains(LATE) || written.err.contains("no answer for 3 s");
+        if output.status.code() != Some(code) && late && Instant::now() < until {
+            continue;
+        }
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {written:?}");
+        return written;
+    }
 }
 
 pub fn text(bytes: &[u8]) -> String {
