@@ -155,8 +155,8 @@ pub struct Learnt {
 pub enum Verdict {
     /// The store served the attempt, so its latency counts.
     Served,
-    /// The store served the rest of a move that an earlier attempt began. Its latency does not count.
-    ServedRest,
+    /// The store served an attempt whose server an earlier one had stopped. Its latency does not count.
+    ServedAfterStop,
     /// The store, or the path to it, refused or timed out.
     Overload,
     /// No effect: a full target, or a crash of the server itself. The attempt gives no sample.
@@ -299,7 +299,7 @@ impl Limiter {
         if !ended.overdue {
             match verdict {
                 Verdict::Served => self.knee.served(ended, latency),
-                Verdict::ServedRest | Verdict::Overload | Verdict::Neutral => {}
+                Verdict::ServedAfterStop | Verdict::Overload | Verdict::Neutral => {}
             }
             if verdict != Verdict::Neutral {
                 self.on_outcome(ended.number, verdict == Verdict::Overload);

@@ -44,7 +44,7 @@ fn a_fixed_limit_does_not_change_and_still_measures_the_latency() {
 fn the_rest_of_a_move_does_not_count_as_a_short_attempt() {
     let mut limiter = Limiter::new(Concurrency::Adaptive, 50);
     let mut now = Micros::ZERO;
-    for verdict in [Verdict::Served, Verdict::ServedRest] {
+    for verdict in [Verdict::Served, Verdict::ServedAfterStop] {
         for _ in 0..100 {
             let latency = Micros::from_millis(if verdict == Verdict::Served { 800 } else { 1 });
             let permit = limiter.on_start(now);
@@ -152,7 +152,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let verdict = prop_oneof![
         6 => Just(Verdict::Served),
-        1 => Just(Verdict::ServedRest),
+        1 => Just(Verdict::ServedAfterStop),
         1 => Just(Verdict::Overload),
         1 => Just(Verdict::Neutral),
     ];

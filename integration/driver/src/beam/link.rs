@@ -20,7 +20,7 @@ use crate::{Error, Result};
 const MAX_FRAME: usize = 64 << 20;
 
 /// The time limit of the first frame of a new connection.
-const HELLO_WITHIN: Duration = Duration::from_secs(5);
+const HELLO_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub enum Incoming {

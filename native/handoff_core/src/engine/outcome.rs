@@ -320,10 +320,10 @@ impl Engine {
     }
 }
 
-/// The effect of an outcome on the limiter. `rest`: an earlier attempt had stopped the server.
-fn verdict(outcome: &Outcome, rest: bool) -> Verdict {
+/// The effect of an outcome on the limiter. `stopped_before`: an earlier attempt had stopped the server.
+fn verdict(outcome: &Outcome, stopped_before: bool) -> Verdict {
     match outcome {
-        Outcome::Moved { .. } if rest => Verdict::ServedRest,
+        Outcome::Moved { .. } if stopped_before => Verdict::ServedAfterStop,
         Outcome::Moved { .. } => Verdict::Served,
         Outcome::Displaced(Blame::Store) | Outcome::Untouched(Blame::Store | Blame::Unknown) | Outcome::NotStored => {
             Verdict::Overload
