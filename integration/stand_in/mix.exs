@@ -19,7 +19,7 @@ defmodule DurableServer.MixProject do
   # The unit tests run on the simulated store and the peer nodes of the integration project.
   @store ~w(../lib/simulated_store.ex ../lib/simulated_store)
   @peers Enum.map(
-           ~w(cluster.ex cluster cluster_case.ex recorded.ex recorded relay.ex servers verified.ex),
+           ~w(cluster.ex cluster cluster_case.ex patient.ex recorded.ex recorded relay.ex servers verified.ex),
            &"../test/support/#{&1}"
          )
 

@@ -40,18 +40,36 @@ defmodule Handoff.PaceTest do
   end
 
   test "a shutdown joins a drain/2 with a lower pace: it moves the rest at its own", %{frozen: frozen} = context do
-    # In the stopped time the drain begins no second move. The shutdown would tell it to end in an hour.
+    # In the time that passes the drain begins no second move. The shutdown would tell it to end in an hour.
     [app | _apps] = start_cluster(context, handoff_on_shutdown: [timeout_ms: 3_600_000])
     start_servers(context, frozen, @servers)
     listen_to_log(context, frozen)
     FrozenClock.freeze(frozen)
-    draining = Task.async(fn -> drain(context, frozen, max_per_second: 2) end)
-    wait_until(fn -> match?(%{progress: %{moved: 1}}, now(context, frozen)) end)
+    draining = Task.async(fn -> drain(context, frozen, max_per_second: 1) end)
+    repeats_until(context, fn -> match?(%{progress: %{moved: 1}}, now(context, frozen)) end)
     stopping = Task.async(fn -> stop_children(frozen, app) end)
     assert {:ok, %{ended: :cancelled, moved: 1, left: %{cancelled: 3}}} = await_task(draining)
+    repeats_until(context, fn -> not Process.alive?(stopping.pid) end)
     {:warning, %{report: %{moved: 1}}} = await_log(frozen, :drain_ended)
     assert {:info, %{report: %{total: 3, moved: 3}}} = await_log(frozen, :drain_ended)
     assert :ok = await_task(stopping)
+  end
+
+  # The clock goes on only where an attempt waits for it because its target had not heard of a stop, and in all by less than
+  # half a second.
+  defp repeats_until(%{frozen: frozen} = context, condition) do
+    clock = :counters.new(1, [])
+
+    wait_until(fn ->
+      waits? = match?({:ok, %{progress: %{in_flight: 0, waits_for: :target}}}, status(context, frozen))
+
+      if waits? and :counters.get(clock, 1) < 49 do
+        :counters.add(clock, 1, 1)
+        FrozenClock.advance(frozen, 10)
+      end
+
+      condition.()
+    end)
   end
 
   # Sets the clock forward until all moves have ended, each time only when nothing is in flight. Returns how

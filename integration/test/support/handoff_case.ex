@@ -108,29 +108,30 @@ defmodule HandoffCase do
   @spec drain_heard(map(), node(), [node()]) :: term()
   def drain_heard(context, node, targets) do
     hold_reads(context, "")
-    result = let_through(context, targets, Task.async(fn -> drain(context, node) end))
+    result = let_through(context, node, targets, Task.async(fn -> drain(context, node) end))
     SimulatedStore.resume(context.store)
     result
   end
 
-  defp let_through(context, targets, draining) do
+  defp let_through(context, source, targets, draining) do
     with nil <- Task.yield(draining, 10) do
-      for {:get, key} = read <- SimulatedStore.paused(context.store) do
-        await_stop_of(context, key, targets)
-        SimulatedStore.step(context.store, read)
-      end
+      for {:get, key} = read <- SimulatedStore.paused(context.store),
+          Enum.all?(targets, &heard?(context, source, &1, key)),
+          do: SimulatedStore.step(context.store, read)
 
-      let_through(context, targets, draining)
+      let_through(context, source, targets, draining)
     else
       {:ok, result} -> result
     end
   end
 
-  defp await_stop_of(context, storage_key, nodes) do
-    key = String.replace_prefix(storage_key, context.opts[:prefix], "")
-    for node <- nodes, do: ClusterCase.await_none(context, node, key)
-    :ok
+  # Sweeps read servers that run, too.
+  defp heard?(context, source, target, storage_key) do
+    pid = ClusterCase.whereis(context, target, key(context, storage_key))
+    pid == nil or node(pid) != source or Cluster.call(source, Process, :alive?, [pid])
   end
+
+  defp key(context, storage_key), do: String.replace_prefix(storage_key, context.opts[:prefix], "")
 
   @doc "`DurableHandoff.status/1` on `node`."
   @spec status(map(), node()) :: {:ok, map()} | {:error, term()}
@@ -238,7 +239,10 @@ defmodule HandoffCase do
   """
   @spec await_heard(map(), node() | [node()]) :: :ok
   def await_heard(context, nodes) do
-    for {:get, key} <- SimulatedStore.paused(context.store), do: await_stop_of(context, key, List.wrap(nodes))
+    for {:get, storage_key} <- SimulatedStore.paused(context.store),
+        node <- List.wrap(nodes),
+        do: ClusterCase.await_none(context, node, key(context, storage_key))
+
     :ok
   end
 
