@@ -247,7 +247,7 @@ defmodule Handoff.ServerTroubleTest do
     leave_half_started(context, "k", b)
 
     server = %{key: "k", module: Troublesome, pid: pid, meta: %{}}
-    assert {{:displaced, :server}, _why} = move(context, a, server, b)
+    assert {{:displaced, :server}, _why} = move_heard(context, a, server, b)
   end
 
   test "a start on the target fails after its registration: displaced, not moved", %{a: a, b: b} = context do
@@ -275,7 +275,7 @@ defmodule Handoff.ServerTroubleTest do
     start_server(context, a, Troublesome, "k", %{count: 0})
     [server] = call(a, DurableHandoff.Host, :servers, [context.sup])
     Troublesome.arm(b, "k", :init, :raise)
-    assert {{:displaced, :server}, _why} = move(context, a, server, b)
+    assert {{:displaced, :server}, _why} = move_heard(context, a, server, b)
     Troublesome.disarm(b, "k", :init)
     :ok = call(a, Reservation, :release, [call(a, DurableHandoff.Host, :storage, [context.sup]), "k"])
     again = start_server(context, a, Troublesome, "k")
@@ -428,6 +428,15 @@ defmodule Handoff.ServerTroubleTest do
     do: call(b, DurableHandoff.Host.Takeover, :start, [sup, "k", module, a, 30_000])
 
   defp move(context, source, server, target), do: attempt(context, source, server, target, :running)
+
+  # The target has received the stop before it is asked to start the server.
+  defp move_heard(context, source, server, target) do
+    hold_move(context, source, server.key, [target])
+    moving = Task.async(fn -> move(context, source, server, target) end)
+    await_stopped(context, server.key, [target])
+    SimulatedStore.resume(context.store)
+    await_task(moving)
+  end
 
   defp attempt(context, source, server, target, state),
     do: call(source, DurableHandoff.Host.Rehome, :run, [context.sup, server, state, Atom.to_string(target), 30_000])
