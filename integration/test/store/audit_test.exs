@@ -114,7 +114,8 @@ defmodule Store.AuditTest do
   defp run_servers(options) do
     [alive, dead] = Cluster.start_nodes(2)
     [name: sup, prefix: prefix] = Cluster.unique_options()
-    opts = [name: sup, prefix: prefix, heartbeat_staleness_threshold_ms: 7_200_000]
+    settings = [heartbeat_staleness_threshold_ms: 7_200_000, initial_discovery_delay_ms: 3_600_000]
+    opts = [name: sup, prefix: prefix] ++ settings
     Cluster.start_hosts([alive, dead], opts ++ [backend: {Store, options ++ @quiet}])
 
     start = fn node, key ->

@@ -7,7 +7,7 @@ defmodule DurableServer.RehomeTest do
 
   setup %{nodes: [a, b]} = context do
     # Targets get enough time, unless a test says otherwise.
-    start(context, placement_erpc_timeout_cross_region_ms: 60_000)
+    start(context, [placement_erpc_timeout_cross_region_ms: 60_000] ++ no_sweeps(context))
     {:ok, a: a, b: b}
   end
 

@@ -14,7 +14,10 @@ defmodule DurableServer.ServerTest do
     store = String.to_atom(Cluster.unique("store"))
     start_supervised!({SimulatedStore, name: store})
     [name: sup, prefix: prefix] = names = Cluster.unique_options()
-    opts = names ++ [backend: {SimulatedStore, name: store}, init_info: @init_opts]
+    # No sweep starts a server that a test has stopped.
+    opts =
+      names ++ [backend: {SimulatedStore, name: store}, init_info: @init_opts, initial_discovery_delay_ms: 3_600_000]
+
     start_supervised!({Host, opts})
     :ok = Host.wait_until_ready(sup)
     {:ok, sup: sup, store: {store, node()}, prefix: prefix, opts: opts}
