@@ -88,10 +88,7 @@ defmodule Handoff.StoredFirstTest do
     starting = start_hanging(context, a, "k")
     {draining, policy} = start_held_at_policy(context)
     let_start(a, "k", starting)
-    send(policy, :go_on)
-    assert_receive {:held, policy}, 60_000
-    send(policy, :go_on)
-    assert %{moved: 4} = await_drain(draining)
+    assert %{moved: 4} = await_second_snapshot(draining, policy)
   end
 
   test "after the drain has taken its snapshot a server has started and another one has ended: the first moves, too",
@@ -102,10 +99,7 @@ defmodule Handoff.StoredFirstTest do
     {draining, policy} = start_held_at_policy(context)
     let_start(a, "k", starting)
     stop_by_itself(whereis(context, a, "s3"))
-    send(policy, :go_on)
-    assert_receive {:held, policy}, 60_000
-    send(policy, :go_on)
-    assert %{moved: 3} = await_drain(draining)
+    assert %{moved: 3} = await_second_snapshot(draining, policy)
   end
 
   test "a server has started and another one has ended after a shutdown's drain has begun: the first moves after the others",
@@ -393,6 +387,14 @@ defmodule Handoff.StoredFirstTest do
     draining = start_drain(context, a, timeout_ms: 240_000, eligible: &HandoffCase.held_policy/1)
     assert_receive {:held, policy}, 60_000
     {draining, policy}
+  end
+
+  # Lets such a drain go on to its second snapshot, for which it asks the policy again, and to its end.
+  defp await_second_snapshot(draining, policy) do
+    send(policy, :go_on)
+    assert_receive {:held, policy}, 60_000
+    send(policy, :go_on)
+    await_drain(draining)
   end
 
   # Starts a server whose `init` hangs until `let_start/3`. Returns the task that starts it.

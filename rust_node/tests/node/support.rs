@@ -87,16 +87,24 @@ impl Written {
 /// Runs the program to its end, which must be that exit code. It waits only seconds for a node that it dials or that is to
 /// describe itself, so it runs again when one was late.
 pub fn ended(code: i32, arguments: &[&str]) -> Written {
+    let run = || {
+        let output = ask(arguments);
+        (output.status.code(), Written { out: text(&output.stdout), err: text(&output.stderr) })
+    };
+    let late = |written: &Written| written.err.contains(LATE) || written.err.contains("no answer for 3 s");
+    let (ended, written) = again_while(run, |(ended, written)| *ended != Some(code) && late(written));
+    assert_eq!(ended, Some(code), "{arguments:?}: {written:?}");
+    written
+}
+
+/// Runs it again while its result is that of a delayed machine, until [`SOON`].
+pub fn again_while<T>(mut run: impl FnMut() -> T, late: impl Fn(&T) -> bool) -> T {
     let until = Instant::now() + SOON;
     loop {
-        let output = ask(arguments);
-        let written = Written { out: text(&output.stdout), err: text(&output.stderr) };
-        let late = written.err.contains(LATE) || written.err.contains("no answer for 3 s");
-        if output.status.code() != Some(code) && late && Instant::now() < until {
-            continue;
+        let result = run();
+        if !late(&result) || Instant::now() >= until {
+            return result;
         }
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {written:?}");
-        return written;
     }
 }
 

@@ -1,9 +1,9 @@
 //! Nodes that cannot be reached: each cause is logged once, and `status`, `/readyz`, the metric, `nodes` and
 //! `doctor` report the same cause.
 
-use std::time::Instant;
-
-use crate::support::{self, COOKIE, LATE, Node, SOON, ended, eventually, node_name, node_name_at, otps, unused_port};
+use crate::support::{
+    self, COOKIE, LATE, Node, again_while, ended, eventually, node_name, node_name_at, otps, unused_port,
+};
 use crate::tls::Certificates;
 use serde_json::Value;
 
@@ -129,13 +129,7 @@ async fn the_doctor_marks_each_step_that_works_and_each_that_fails() {
 
 /// The rows of `doctor`, which must exit with that code. It runs again when a node was late.
 fn examined(connect: &str, code: i32) -> Vec<Value> {
-    let until = Instant::now() + SOON;
-    loop {
-        let rows = ended(code, &["doctor", "--json", "--connect", connect]).json();
-        let rows = rows.as_array().expect("a list");
-        let is_late = |row: &Value| row["error"].as_str().is_some_and(|error| error.contains(LATE));
-        if !rows.iter().any(is_late) || Instant::now() >= until {
-            return rows.clone();
-        }
-    }
+    let rows = || ended(code, &["doctor", "--json", "--connect", connect]).json().as_array().expect("a list").clone();
+    let is_late = |row: &Value| row["error"].as_str().is_some_and(|error| error.contains(LATE));
+    again_while(rows, |rows| rows.iter().any(is_late))
 }
